@@ -1,0 +1,133 @@
+/**
+ * What the features need of etcd, in etcd's own words. Adapters translate every gRPC error into a Fault (`etcd-*`),
+ * so nobody above them knows status codes. No call retries by itself, and every call has a deadline of the adapter's.
+ */
+export interface Etcd extends AsyncDisposable {
+  /**
+   * The member list as one reachable endpoint gives it. Endpoints are tried in order; rejects with the first fault
+   * that is not `etcd-unreachable`/`etcd-timeout`, else with `etcd-unreachable` naming every endpoint and why.
+   */
+  members(signal: AbortSignal): Promise<MemberList>;
+
+  /**
+   * A connection of its own to one member: one HTTP/2 connection, so that Status and Snapshot on it meet the same process.
+   * Does not wait for the connection; close it with `await using`.
+   */
+  connect(address: MemberAddress): MemberConnection;
+}
+
+export interface MemberConnection extends AsyncDisposable {
+  readonly address: MemberAddress;
+
+  /** Status as this member gives it; `etcd-unsupported` names a 2.x server. Needs no quorum. */
+  status(signal: AbortSignal): Promise<MemberStatus>;
+
+  /** Active alarms of the whole cluster (Alarm GET). A learner cannot answer: `etcd-unsupported`. */
+  alarms(signal: AbortSignal): Promise<readonly Alarm[]>;
+
+  /** HashKV at a revision (0n: the current one). `etcd-compacted` when it was compacted, `etcd-unsupported` on a learner. */
+  hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv>;
+
+  /** One linearizable read of a key that need not exist (no key is created): proves quorum. Resolves with the header's revision. */
+  linearizableRead(signal: AbortSignal): Promise<bigint>;
+
+  /** Whether v2 content exists beside the v3 keys, as far as it can be asked (etcd ≤ 3.5 only; GET /v2/keys). */
+  v2Content(signal: AbortSignal): Promise<V2Content>;
+
+  /** True while etcd's own metrics say that a defragmentation runs on this member; undefined when they cannot be read. */
+  defragmenting(signal: AbortSignal): Promise<boolean | undefined>;
+
+  /**
+   * The messages of Maintenance.Snapshot exactly as they come, not interpreted; the stream is cancelled when the
+   * iteration ends early or the signal is aborted. Back-pressure of the consumer reaches the server.
+   */
+  snapshot(signal: AbortSignal): AsyncIterable<SnapshotMessage>;
+
+  /** How often the transport was established so far: 1 while the first connection lives. More means that answers may be another process's. */
+  readonly connections: number;
+}
+
+/** How one member is reached. */
+export interface MemberAddress {
+  /** The member's name, or the URL when it has none yet; for messages. */
+  readonly name: string;
+  /** `https://host:port` or `http://host:port`. */
+  readonly url: string;
+  /** Overrides the name that the server certificate must carry. */
+  readonly serverName?: string | undefined;
+  /** Base URL of the member's metrics listener, where it is not the client URL. */
+  readonly metricsUrl?: string | undefined;
+}
+
+export interface MemberList {
+  readonly clusterId: bigint;
+  /** ID of the member that answered. */
+  readonly answeredBy: bigint;
+  readonly members: readonly Member[];
+}
+
+export interface Member {
+  readonly id: bigint;
+  /** Empty while the member has not started. */
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  /** Empty while the member has not started. */
+  readonly clientUrls: readonly string[];
+  readonly learner: boolean;
+}
+
+export interface MemberStatus {
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  /** The member's applied revision. */
+  readonly revision: bigint;
+  readonly raftTerm: bigint;
+  readonly raftIndex: bigint;
+  /** Absent before etcd 3.4. */
+  readonly raftAppliedIndex: bigint | undefined;
+  /** Server version such as `3.6.16`. */
+  readonly version: string;
+  /** Storage version such as `3.6.0`; absent before etcd 3.6. */
+  readonly storageVersion: string | undefined;
+  /** 0n when the member knows no leader. */
+  readonly leader: bigint;
+  readonly learner: boolean;
+  readonly dbBytes: number;
+  /** Absent before etcd 3.4. */
+  readonly dbInUseBytes: number | undefined;
+  /** Right from etcd 3.6.6; absent before 3.6 and when the server says 0. */
+  readonly quotaBytes: number | undefined;
+  /** The server's own list (alarms, no leader); empty before etcd 3.4. */
+  readonly errors: readonly string[];
+}
+
+export interface Alarm {
+  /** 0n: raised for the cluster, not for one member. */
+  readonly memberId: bigint;
+  readonly kind: "NOSPACE" | "CORRUPT" | "UNKNOWN";
+}
+
+export interface HashKv {
+  readonly memberId: bigint;
+  readonly clusterId: bigint;
+  readonly hash: number;
+  /** -1n where nothing was compacted. */
+  readonly compactRevision: bigint;
+  /** header.revision of the answer. */
+  readonly revision: bigint;
+  /** The revision that was hashed; absent before etcd 3.6. */
+  readonly hashRevision: bigint | undefined;
+}
+
+export type V2Content =
+  | { readonly state: "no"; readonly why: string }
+  | { readonly state: "yes"; readonly why: string }
+  | { readonly state: "unknown"; readonly why: string };
+
+export interface SnapshotMessage {
+  /** total minus sent after this message; the trailer has 0n like the last data message. */
+  readonly remainingBytes: bigint;
+  readonly blob: Uint8Array;
+  /** Storage version; empty before etcd 3.6. */
+  readonly version: string;
+}

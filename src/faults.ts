@@ -1,0 +1,119 @@
+/**
+ * Every failure that is expected: its exit status, whether the same call may work later without anybody's help,
+ * and one sentence for `etcd-lifeboat exit-statuses`. Anything that is not a Fault is a bug of ours and crashes loudly.
+ */
+
+/** Exit statuses of the command; "unknown means failed" for everything that is not listed. */
+export const exitStatuses = {
+  0: "done; also a backup that could only be sealed (with a warning) and a clean stop on SIGTERM",
+  1: "failed",
+  2: "wrong usage: a command, flag or argument that does not exist or does not fit",
+  3: "the backup is stored, but extras are missing from it",
+  4: "refused before anything was touched: a key is missing, the history is foreign, a precondition does not hold",
+  10: "nothing found: no such backup, object or repository",
+  12: "integrity: bytes, structure, seal or signature are not what they must be",
+  75: "temporary: etcd or the store cannot be reached now; the same command may work later",
+  78: "configuration: a value, file, certificate, password or bucket is wrong and stays wrong until somebody mends it",
+  130: "interrupted",
+} as const;
+
+export type ExitStatus = keyof typeof exitStatuses;
+
+interface FaultKind {
+  readonly exit: ExitStatus;
+  readonly retryable: boolean;
+  readonly means: string;
+}
+
+/** The one table of expected failures. Codes are stable: they appear in events, metrics and JSON documents. */
+export const faultKinds = {
+  usage: { exit: 2, retryable: false, means: "the command line does not fit" },
+  interrupted: { exit: 130, retryable: true, means: "stopped by a signal" },
+  failed: { exit: 1, retryable: true, means: "failed for a reason that the message gives" },
+  "not-found": { exit: 10, retryable: false, means: "no such backup, object or repository" },
+
+  "config-invalid": { exit: 78, retryable: false, means: "the configuration cannot be used" },
+  "secret-unreadable": { exit: 78, retryable: false, means: "a secret that the configuration names cannot be read" },
+
+  "etcd-unreachable": { exit: 75, retryable: true, means: "no connection to an etcd member" },
+  "etcd-timeout": { exit: 75, retryable: true, means: "an etcd member did not answer in time" },
+  "etcd-tls": { exit: 78, retryable: false, means: "the TLS handshake with an etcd member fails" },
+  "etcd-auth": { exit: 78, retryable: false, means: "etcd refuses the user, password, token or role" },
+  "etcd-not-etcd": { exit: 78, retryable: false, means: "the endpoint answers, but is no etcd client port" },
+  "etcd-unsupported": { exit: 4, retryable: false, means: "the member's etcd version or role cannot do what is asked" },
+  "etcd-compacted": { exit: 1, retryable: true, means: "the revision that was asked for has been compacted" },
+  "etcd-refused": { exit: 1, retryable: true, means: "etcd answered a request with an error" },
+  "member-mismatch": { exit: 78, retryable: false, means: "another member answered at a member's address" },
+  "no-source": { exit: 75, retryable: true, means: "no member can be a source for a snapshot now" },
+
+  "snapshot-stalled": { exit: 75, retryable: true, means: "the snapshot stream made no progress" },
+  "snapshot-broken": { exit: 12, retryable: true, means: "the snapshot stream is truncated, altered or malformed" },
+  "spool-space": { exit: 4, retryable: true, means: "not enough room for the spool" },
+  "spool-failed": { exit: 1, retryable: true, means: "the spool cannot be written or read" },
+  "bolt-corrupt": { exit: 12, retryable: false, means: "the database file is damaged" },
+  "worker-failed": { exit: 1, retryable: true, means: "a worker thread ended without an answer" },
+
+  "store-unreachable": { exit: 75, retryable: true, means: "no connection to the store, or it does not answer" },
+  "store-denied": { exit: 78, retryable: false, means: "the store refuses the credentials or the access" },
+  "store-missing": { exit: 78, retryable: false, means: "the bucket or directory does not exist" },
+  "store-region": { exit: 78, retryable: false, means: "the bucket lives in another region" },
+  "store-exists": { exit: 1, retryable: false, means: "an object of that name exists already" },
+  "store-object-missing": { exit: 10, retryable: false, means: "the store has no object of that name" },
+  "store-damaged": { exit: 12, retryable: true, means: "the store gave or kept other bytes than were written" },
+  "store-full": { exit: 1, retryable: true, means: "the store has no room" },
+  "store-refused": { exit: 1, retryable: true, means: "the store answered a request with an error" },
+
+  "object-damaged": { exit: 12, retryable: false, means: "a stored object is not what its manifest says" },
+  "manifest-invalid": { exit: 12, retryable: false, means: "a manifest cannot be read" },
+  "manifest-untrusted": { exit: 12, retryable: false, means: "a manifest has no signature of a trusted key" },
+  "repository-foreign": { exit: 4, retryable: false, means: "the repository belongs to another cluster" },
+  "lineage-foreign": { exit: 4, retryable: false, means: "the cluster's history is not the one the repository knows" },
+  "key-missing": { exit: 4, retryable: false, means: "the identity that could decrypt this is not configured or does not fit" },
+  "extras-unreadable": { exit: 3, retryable: true, means: "the backup is stored, but extras are missing from it" },
+} as const satisfies Record<string, FaultKind>;
+
+export type FaultCode = keyof typeof faultKinds;
+
+export interface FaultOptions {
+  /** What the reader should do next; names a command, key or file. */
+  readonly hint?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** An expected failure. `message` names the thing, `hint` the remedy. */
+export class Fault extends Error {
+  override readonly name = "Fault";
+  readonly code: FaultCode;
+  readonly hint: string | undefined;
+
+  constructor(code: FaultCode, message: string, options: FaultOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+  }
+
+  get exitStatus(): ExitStatus {
+    return faultKinds[this.code].exit;
+  }
+
+  /** True when the same call may succeed later without a change by anybody. */
+  get retryable(): boolean {
+    return faultKinds[this.code].retryable;
+  }
+}
+
+/** True for a Fault, optionally one of the given codes. */
+export function isFault(error: unknown, ...codes: readonly FaultCode[]): error is Fault {
+  return error instanceof Fault && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** The fault that an aborted signal stands for: its own reason when that is a Fault, else `interrupted`. */
+export function abortFault(signal: AbortSignal): Fault {
+  const reason: unknown = signal.reason;
+  return reason instanceof Fault ? reason : new Fault("interrupted", "interrupted", { cause: reason });
+}
+
+/** Throws `abortFault` when the signal is aborted. */
+export function throwIfAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw abortFault(signal);
+}
