@@ -1,0 +1,164 @@
+import type { FaultCode } from "./faults.ts";
+
+/**
+ * Every fact worth telling, as one union. Features emit; logs, metrics, progress on a terminal and the status page listen.
+ * Facts, not stories: numbers carry their unit in their name, 64-bit numbers are bigint, and nothing here is ever a secret.
+ */
+export type LifeboatEvent =
+  | DaemonEvent
+  | ScheduleEvent
+  | BackupEvent
+  | ObservationEvent
+  | RepositoryEvent
+  | WarningEvent;
+
+export type EventName = LifeboatEvent["name"];
+
+/** Listeners must not throw and must not wait. */
+export type Emit = (event: LifeboatEvent) => void;
+
+/** What starts a backup. */
+export type Trigger = "schedule" | "demand" | "import";
+
+/** The phases of a backup, in their order; also the stages at which it can fail. */
+export const phases = ["choose", "drain", "scan", "extras", "upload", "readback", "commit"] as const;
+export type Phase = (typeof phases)[number];
+
+export type DaemonEvent =
+  | { readonly name: "daemon.started"; readonly version: string; readonly cluster: string; readonly store: string }
+  | { readonly name: "daemon.ready"; readonly listen: string | undefined }
+  | { readonly name: "daemon.stopping"; readonly reason: string }
+  | { readonly name: "daemon.stopped"; readonly exitStatus: number };
+
+export type ScheduleEvent =
+  /** What the repository says of a schedule: at start, and whenever it is read again. Freshness survives restarts through this. */
+  | {
+      readonly name: "schedule.read";
+      readonly schedule: string;
+      /** When the newest committed backup of the schedule was committed; undefined: never. */
+      readonly lastSuccessMs: number | undefined;
+      readonly lastSlotMs: number | undefined;
+      readonly backups: number;
+    }
+  | {
+      readonly name: "schedule.planned";
+      readonly schedule: string;
+      readonly nextRunMs: number;
+      /** The longest distance between two neighbouring slots, as the cron expression gives it. */
+      readonly intervalMs: number;
+    }
+  /** Slots that passed while nobody ran (down, suspended, overlapped) and are served by one run. */
+  | { readonly name: "schedule.missed"; readonly schedule: string; readonly slots: number; readonly newestSlotMs: number };
+
+export type BackupEvent =
+  | {
+      readonly name: "backup.started";
+      readonly run: string;
+      readonly trigger: Trigger;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+    }
+  | {
+      readonly name: "source.chosen";
+      readonly run: string;
+      readonly member: string;
+      readonly reason: string;
+      readonly rejected: readonly { readonly member: string; readonly why: string }[];
+    }
+  /** A source failed and the next one is tried. */
+  | {
+      readonly name: "source.failed";
+      readonly run: string;
+      readonly member: string;
+      readonly code: FaultCode;
+      readonly message: string;
+    }
+  /** Bytes so far, at most a few times a second. `totalBytes` is undefined while unknown. */
+  | {
+      readonly name: "backup.progress";
+      readonly run: string;
+      readonly phase: Phase;
+      readonly doneBytes: number;
+      readonly totalBytes: number | undefined;
+    }
+  | {
+      readonly name: "backup.phase";
+      readonly run: string;
+      readonly phase: Phase;
+      readonly durationMs: number;
+      readonly bytes: number | undefined;
+    }
+  | {
+      readonly name: "backup.committed";
+      readonly run: string;
+      readonly trigger: Trigger;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+      readonly backup: string;
+      readonly lineage: string;
+      readonly member: string;
+      readonly quorum: boolean;
+      readonly revision: bigint;
+      readonly keys: number;
+      readonly plainBytes: number;
+      readonly storedBytes: number;
+      readonly committedMs: number;
+      readonly durationMs: number;
+      readonly extrasMissing: number;
+    }
+  /** Another daemon committed the slot first: no failure, and nothing to do. */
+  | {
+      readonly name: "backup.superseded";
+      readonly run: string;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+      readonly backup: string;
+    }
+  | {
+      readonly name: "backup.failed";
+      readonly run: string;
+      readonly trigger: Trigger;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+      readonly phase: Phase;
+      readonly code: FaultCode;
+      readonly message: string;
+      readonly hint: string | undefined;
+      readonly retryable: boolean;
+      readonly durationMs: number;
+    };
+
+/** What one look at a member gave; a member that did not answer has only a name and a fault. */
+export type ObservedMember =
+  | {
+      readonly member: string;
+      readonly up: true;
+      readonly leader: boolean;
+      readonly learner: boolean;
+      readonly version: string;
+      readonly revision: bigint;
+      readonly dbBytes: number;
+      readonly dbInUseBytes: number | undefined;
+      readonly quotaBytes: number | undefined;
+      readonly alarms: readonly string[];
+    }
+  | { readonly member: string; readonly up: false; readonly code: FaultCode; readonly message: string };
+
+export type ObservationEvent =
+  | { readonly name: "cluster.observed"; readonly members: readonly ObservedMember[]; readonly quorum: boolean }
+  | { readonly name: "cluster.unobserved"; readonly code: FaultCode; readonly message: string }
+  | {
+      readonly name: "spool.observed";
+      readonly freeBytes: number;
+      readonly sizeBytes: number;
+      readonly freeInodes: number;
+    }
+  | { readonly name: "store.observed"; readonly up: boolean; readonly backups: number | undefined; readonly message: string };
+
+export type RepositoryEvent =
+  | { readonly name: "repository.created"; readonly repository: string; readonly cluster: string }
+  | { readonly name: "lineage.created"; readonly lineage: string; readonly reason: string; readonly clusterId: string }
+  | { readonly name: "spool.swept"; readonly files: number; readonly bytes: number }
+  | { readonly name: "uploads.swept"; readonly uploads: number };
+
+export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };
