@@ -1,0 +1,39 @@
+import { resolve } from "node:path";
+import { formatBytes } from "../format.ts";
+import { findBackup } from "../repository/catalog.ts";
+import { fetchBackup } from "../snapshot/fetch.ts";
+import { decryptionFor } from "../snapshot/verify.ts";
+import { openCatalog } from "./list.ts";
+import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+
+export interface FetchOptions extends CommonOptions {
+  readonly output: string;
+}
+
+/** Fetches a backup as a plain .db file with its seal, ready for `etcdutl snapshot restore`. */
+export async function fetchCommand(environment: Environment, wanted: string, options: FetchOptions): Promise<number> {
+  const { console, signal } = environment;
+  await using tools = environment.open(options.config);
+  const { catalog, store } = await openCatalog(tools, signal);
+  const manifest = findBackup(catalog, wanted);
+  const encryption = await decryptionFor(manifest, tools.identities);
+  const output = resolve(options.output);
+  const listener = environment.listen(console);
+  try {
+    const totalBytes = manifest.data.plainBytes;
+    const onBytes = (doneBytes: number): void =>
+      listener.emit({ name: "backup.progress", run: manifest.backup, phase: "readback", doneBytes, totalBytes });
+    await fetchBackup(store, manifest, encryption, output, onBytes, signal);
+  } finally {
+    listener.close();
+  }
+  const { revision, seal } = manifest.content;
+  if (options.json === true) {
+    const { backup, lineage } = manifest;
+    printJson(console, { schema: "etcd-lifeboat/fetch/v1", backup, lineage, output, plainBytes: manifest.data.plainBytes, revision, seal });
+  } else {
+    console.out(`${output}\n`);
+    console.err(`revision ${revision}, ${formatBytes(manifest.data.plainBytes)}, seal ${seal} checked\n`);
+  }
+  return 0;
+}

@@ -1,0 +1,60 @@
+import { escapeControls, formatAge, formatBytes } from "../format.ts";
+import { readCatalog, type Catalog } from "../repository/catalog.ts";
+import { readIdentity } from "../repository/identity.ts";
+import type { Store } from "../store/store.ts";
+import { describeBackup } from "./describe.ts";
+import { formatTable } from "./table.ts";
+import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
+
+/** Lists every backup that can be believed, oldest first; what cannot is told on stderr and fails the command with 12. */
+export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
+  const { console } = environment;
+  await using tools = environment.open(options.config);
+  const { catalog, store } = await openCatalog(tools, environment.signal);
+  const backups = catalog.entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
+  const refused = catalog.entries.flatMap(({ listed, refused }) => (refused === undefined ? [] : [{ listed, refused }]));
+  if (options.json === true) {
+    printJson(console, {
+      schema: "etcd-lifeboat/list/v1",
+      cluster: tools.loaded.config.cluster.name,
+      store: store.description,
+      lineages: catalog.lineages.map(({ schema: _, ...lineage }) => lineage),
+      backups: backups.map(describeBackup),
+      refused: refused.map(({ listed, refused: fault }) => ({
+        lineage: listed.lineage,
+        backup: listed.backup,
+        code: fault.code,
+        message: fault.message,
+      })),
+    });
+  } else {
+    const nowMs = tools.clock.now();
+    const rows = backups.map((manifest) => {
+      const shown = describeBackup(manifest);
+      return [
+        shown.backup,
+        formatAge(Date.parse(shown.committedAt), nowMs),
+        shown.revision.toString(),
+        shown.keys.toString(),
+        formatBytes(shown.plainBytes),
+        formatBytes(shown.storedBytes),
+        `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
+        shown.label ?? "",
+      ];
+    });
+    if (rows.length === 0) console.err(`no backup in ${store.description}\n`);
+    else console.out(formatTable([["BACKUP", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "STATE", "LABEL"], ...rows]));
+  }
+  for (const { listed, refused: fault } of refused) {
+    console.err(`refused: ${listed.lineage}/${listed.backup}: ${escapeControls(fault.message)}\n`);
+  }
+  if (refused.length > 0) return 12;
+  return backups.length === 0 ? 10 : 0;
+}
+
+/** The catalog of the configured repository; `not-found` never, since an empty store is an empty catalog. */
+export async function openCatalog(tools: Tools, signal: AbortSignal): Promise<{ readonly catalog: Catalog; readonly store: Store }> {
+  const store = await tools.store();
+  await readIdentity(store, tools.loaded.config.cluster.name, signal);
+  return { catalog: await readCatalog(store, await tools.trusted(), signal), store };
+}

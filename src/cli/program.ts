@@ -1,0 +1,162 @@
+import { Command, CommanderError } from "commander";
+import { Fault } from "../faults.ts";
+import { verifyLevels } from "../snapshot/verify.ts";
+import { adoptCommand, type AdoptOptions } from "./adopt.ts";
+import { backupCommand, type BackupOptions } from "./backup.ts";
+import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
+import { exitStatusesCommand } from "./exit-statuses.ts";
+import { fetchCommand, type FetchOptions } from "./fetch.ts";
+import { importCommand, type ImportOptions } from "./import.ts";
+import { listCommand } from "./list.ts";
+import { runCommand } from "./run.ts";
+import { showCommand } from "./show.ts";
+import { statusCommand } from "./status.ts";
+import type { CommonOptions, Environment } from "./tools.ts";
+import { verifyCommand, type VerifyOptions } from "./verify.ts";
+
+export const defaultConfigPath = "/etc/etcd-lifeboat/config.yaml";
+
+/** Parses the arguments after the program's name and runs the command; resolves with its exit status, rejects with a Fault. */
+export async function runProgram(environment: Environment, argv: readonly string[]): Promise<number> {
+  let status = 0;
+  const program = buildProgram(environment, (result) => {
+    status = result;
+  });
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return 0;
+    // Commander has printed usage trouble by itself where it knew better; the message is enough here.
+    throw new Fault("usage", error.message.replace(/^error: /, ""), { hint: "run: etcd-lifeboat --help", cause: error });
+  }
+  return status;
+}
+
+/** The tree of commands; also what the help page and the documentation tests walk. */
+export function buildProgram(environment: Environment, onStatus: (status: number) => void): Command {
+  const { console } = environment;
+  const program = new Command("etcd-lifeboat")
+    .description("Keeps an etcd cluster restorable: scheduled, sealed, verified backups.")
+    .version(environment.version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .configureOutput({
+      writeOut: console.out,
+      // Errors come back as CommanderError and are printed once, by main.
+      writeErr: () => undefined,
+      getOutHelpWidth: () => 100,
+    })
+    .exitOverride()
+    .showHelpAfterError(false)
+    .addHelpText(
+      "before",
+      examples(
+        "etcd-lifeboat backup --label before-upgrade    take a backup now",
+        "etcd-lifeboat list                             what there is",
+        "etcd-lifeboat verify latest --level bytes      read every stored byte again",
+        "etcd-lifeboat fetch latest --output snapshot.db    a plain file for etcdutl snapshot restore",
+        "etcd-lifeboat run                              the daemon: backups by schedule, metrics",
+      ),
+    )
+    .addHelpText("after", `\nExit statuses: etcd-lifeboat exit-statuses`);
+
+  const command = (parent: Command, usage: string, description: string, ...shown: readonly string[]): Command =>
+    parent
+      .command(usage)
+      .description(description)
+      .exitOverride()
+      .addHelpText("before", examples(...shown));
+  const withConfig = (added: Command): Command =>
+    added.option("-c, --config <file>", "configuration file", console.env["LIFEBOAT_CONFIG"] ?? defaultConfigPath);
+  const withJson = (added: Command): Command => added.option("--json", "print one JSON document on stdout");
+  const common = (added: Command): Command => withJson(withConfig(added));
+
+  withConfig(
+    command(program, "run", "Run the daemon: backups by schedule, metrics and health pages.", "etcd-lifeboat run --config /etc/etcd-lifeboat/config.yaml"),
+  ).action(async (options: CommonOptions) => onStatus(await runCommand(environment, options)));
+
+  common(
+    command(program, "backup", "Take one backup now.", "etcd-lifeboat backup --label before-upgrade", "etcd-lifeboat backup --dry-run"),
+  )
+    .option("--label <text>", "a word for people, stored in the manifest")
+    .option("--dry-run", "say what would be done, and write nothing")
+    .action(async (options: BackupOptions) => onStatus(await backupCommand(environment, options)));
+
+  common(command(program, "list", "List the backups, oldest first.", "etcd-lifeboat list", "etcd-lifeboat list --json")).action(
+    async (options: CommonOptions) => onStatus(await listCommand(environment, options)),
+  );
+
+  common(
+    command(program, "show <backup>", "Show one backup: an id from list, LINEAGE/ID, or latest.", "etcd-lifeboat show latest"),
+  ).action(async (backup: string, options: CommonOptions) => onStatus(await showCommand(environment, backup, options)));
+
+  common(
+    command(
+      program,
+      "verify [backups...]",
+      "Verify backups; all of them when none is named.",
+      "etcd-lifeboat verify latest --level bytes",
+      "etcd-lifeboat verify --level structure",
+    ),
+  )
+    .option("--level <level>", `how deep: ${verifyLevels.join(", ")}`, "bytes")
+    .action(async (backups: string[], options: VerifyOptions) => onStatus(await verifyCommand(environment, backups, options)));
+
+  common(
+    command(
+      program,
+      "fetch <backup>",
+      "Fetch a backup as a plain .db file with its seal.",
+      "etcd-lifeboat fetch latest --output snapshot.db && etcdutl snapshot restore snapshot.db --data-dir new",
+    ),
+  )
+    .requiredOption("-o, --output <file>", "file to create; an existing one is never replaced")
+    .action(async (backup: string, options: FetchOptions) => onStatus(await fetchCommand(environment, backup, options)));
+
+  common(
+    command(
+      program,
+      "import <file>",
+      "Make a file of etcdctl snapshot save a backup, in a lineage of its own.",
+      "etcd-lifeboat import /root/before-migration.db --label before-migration",
+    ),
+  )
+    .option("--label <text>", "a word for people, stored in the manifest")
+    .action(async (file: string, options: ImportOptions) => onStatus(await importCommand(environment, file, options)));
+
+  common(
+    command(
+      program,
+      "adopt",
+      "Accept that the cluster has a new history (restored, or made anew).",
+      "etcd-lifeboat adopt",
+      "etcd-lifeboat adopt --confirm-cluster prod",
+    ),
+  )
+    .option("--confirm-cluster <name>", "the cluster's name, typed")
+    .action(async (options: AdoptOptions) => onStatus(await adoptCommand(environment, options)));
+
+  common(command(program, "status", "Look at the cluster and the repository.", "etcd-lifeboat status")).action(
+    async (options: CommonOptions) => onStatus(await statusCommand(environment, options)),
+  );
+
+  const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
+  common(command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check")).action(
+    (options: CommonOptions) => onStatus(configCheckCommand(environment, options)),
+  );
+  common(
+    command(config, "show", "Show every effective value and where it comes from.", "etcd-lifeboat config show"),
+  ).action((options: CommonOptions) => onStatus(configShowCommand(environment, options)));
+  command(config, "schema", "Print the JSON schema of the configuration.", "etcd-lifeboat config schema").action(() =>
+    onStatus(configSchemaCommand(environment)),
+  );
+
+  withJson(
+    command(program, "exit-statuses", "Print the exit statuses and the faults behind them.", "etcd-lifeboat exit-statuses"),
+  ).action((options: { readonly json?: boolean }) => onStatus(exitStatusesCommand(environment, options)));
+  return program;
+}
+
+function examples(...lines: readonly string[]): string {
+  return `Examples:\n${lines.map((line) => `  ${line}\n`).join("")}`;
+}

@@ -1,0 +1,162 @@
+import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
+import { chooseSources } from "../cluster/choose.ts";
+import { escapeControls, formatAge, formatBytes } from "../format.ts";
+import { Fault, isFault } from "../faults.ts";
+import { listRepository, readHistories } from "../repository/catalog.ts";
+import { formatId } from "../repository/documents.ts";
+import { readIdentity } from "../repository/identity.ts";
+import { judgeHistory } from "../repository/lineage.ts";
+import { liveHistory } from "../snapshot/backup.ts";
+import { formatTable } from "./table.ts";
+import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
+
+/** Looks at the cluster and the repository; fails with the worse of the two when one of them cannot be seen. */
+export async function statusCommand(environment: Environment, options: CommonOptions): Promise<number> {
+  const { console, signal } = environment;
+  await using tools = environment.open(options.config);
+  const deps = await tools.backup(() => undefined);
+  const cluster = await seen(() => observeCluster(deps.etcd, deps.observe, signal));
+  const repository = await seen(() => readRepository(tools, cluster.value, signal));
+  const document = {
+    schema: "etcd-lifeboat/status/v1",
+    cluster: tools.loaded.config.cluster.name,
+    etcd: cluster.value === undefined ? null : describeCluster(cluster.value),
+    etcdFault: cluster.fault === undefined ? null : { code: cluster.fault.code, message: cluster.fault.message },
+    repository: repository.value ?? null,
+    repositoryFault: repository.fault === undefined ? null : { code: repository.fault.code, message: repository.fault.message },
+  };
+  if (options.json === true) printJson(console, document);
+  else console.out(statusText(document, tools.clock.now()));
+  for (const fault of [cluster.fault, repository.fault]) {
+    if (fault === undefined) continue;
+    console.err(`error: ${escapeControls(fault.message)}\n`);
+    if (fault.hint !== undefined) console.err(`hint: ${escapeControls(fault.hint)}\n`);
+  }
+  if (cluster.fault !== undefined) return cluster.fault.exitStatus;
+  if (repository.fault !== undefined) return repository.fault.exitStatus;
+  return repository.value?.foreign === null ? 0 : 4;
+}
+
+type Seen<T> = { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: Fault };
+
+async function seen<T>(look: () => Promise<T>): Promise<Seen<T>> {
+  try {
+    return { value: await look() };
+  } catch (error) {
+    if (!isFault(error) || error.code === "interrupted") throw error;
+    return { fault: error };
+  }
+}
+
+interface RepositoryDocument {
+  readonly store: string;
+  readonly id: string | null;
+  readonly backups: number;
+  readonly lineages: number;
+  /** Why the live cluster's history is another one; null when it continues, or when the cluster could not be seen. */
+  readonly foreign: string | null;
+  readonly newest: { readonly backup: string; readonly lineage: string; readonly committedAt: string; readonly revision: bigint } | null;
+}
+
+async function readRepository(tools: Tools, facts: ClusterFacts | undefined, signal: AbortSignal): Promise<RepositoryDocument> {
+  const store = await tools.store();
+  const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
+  const listing = await listRepository(store, signal);
+  const histories = await readHistories(store, listing, await tools.trusted(), signal);
+  const newest = histories
+    .filter(({ lineage }) => lineage.kind === "live")
+    .flatMap((history) => (history.newest === undefined ? [] : [history.newest]))
+    .toSorted((a, b) => (a.committedAt < b.committedAt ? 1 : -1))
+    .at(0);
+  const judgement = facts === undefined ? undefined : judgeHistory(histories, liveHistory(facts));
+  return {
+    store: store.description,
+    id: identity?.id ?? null,
+    backups: listing.backups.length,
+    lineages: listing.lineages.length,
+    foreign: judgement?.kind === "foreign" ? judgement.seen : null,
+    newest:
+      newest === undefined
+        ? null
+        : { backup: newest.backup, lineage: newest.lineage, committedAt: newest.committedAt, revision: newest.content.revision },
+  };
+}
+
+function describeCluster(facts: ClusterFacts) {
+  const { candidates } = chooseSources(facts);
+  return {
+    clusterId: formatId(facts.clusterId),
+    quorum: facts.quorum,
+    revision: facts.highestRevision,
+    nextSource: candidates[0] === undefined ? null : { member: candidates[0].member.name, reason: candidates[0].reason },
+    v2: facts.v2,
+    alarms: facts.alarms?.map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })) ?? null,
+    findings: facts.findings,
+    members: facts.members.map((member) => ({
+      id: formatId(member.id),
+      name: member.name,
+      learner: member.learner,
+      up: member.seen.up,
+      ...(member.seen.up
+        ? {
+            url: member.seen.address.url,
+            version: member.seen.status.version,
+            leader: member.seen.status.leader === member.id,
+            revision: member.seen.status.revision,
+            dbBytes: member.seen.status.dbBytes,
+            dbInUseBytes: member.seen.status.dbInUseBytes ?? null,
+            quotaBytes: member.seen.status.quotaBytes ?? null,
+            errors: member.seen.status.errors,
+          }
+        : { fault: member.seen.fault.message }),
+    })),
+  };
+}
+
+function statusText(
+  document: {
+    readonly cluster: string;
+    readonly etcd: ReturnType<typeof describeCluster> | null;
+    readonly repository: RepositoryDocument | null;
+  },
+  nowMs: number,
+): string {
+  const lines: string[] = [];
+  if (document.etcd !== null) {
+    const { etcd } = document;
+    lines.push(`cluster ${document.cluster} (${etcd.clusterId}), revision ${etcd.revision}, ${etcd.quorum ? "quorum" : "NO QUORUM"}\n`);
+    lines.push(
+      formatTable([
+        ["MEMBER", "STATE", "VERSION", "REVISION", "DB", "IN USE", "URL OR REASON"],
+        ...etcd.members.map((member) =>
+          "fault" in member
+            ? [member.name, "DOWN", "", "", "", "", member.fault ?? ""]
+            : [
+                member.name,
+                member.leader ? "leader" : member.learner ? "learner" : "follower",
+                member.version,
+                member.revision.toString(),
+                formatBytes(member.dbBytes),
+                member.dbInUseBytes === null ? "unknown" : formatBytes(member.dbInUseBytes),
+                member.errors.length === 0 ? member.url : `${member.url} ${member.errors.join("; ")}`,
+              ],
+        ),
+      ]),
+    );
+    for (const { message } of etcd.findings) lines.push(`finding: ${escapeControls(message)}\n`);
+    lines.push(`next source: ${etcd.nextSource === null ? "none" : `${etcd.nextSource.member} (${etcd.nextSource.reason})`}\n`);
+    lines.push(`v2 content: ${etcd.v2.state} (${escapeControls(etcd.v2.why)})\n`);
+  }
+  if (document.repository !== null) {
+    const { repository } = document;
+    lines.push(`repository ${repository.store}: ${repository.backups} backups in ${repository.lineages} lineages\n`);
+    if (repository.newest !== null) {
+      const age = formatAge(Date.parse(repository.newest.committedAt), nowMs);
+      lines.push(`newest backup: ${repository.newest.backup}, ${age}, revision ${repository.newest.revision}\n`);
+    }
+    if (repository.foreign !== null) {
+      lines.push(`FOREIGN HISTORY: ${escapeControls(repository.foreign)}\nbackups are refused until: etcd-lifeboat adopt\n`);
+    }
+  }
+  return lines.join("");
+}

@@ -1,0 +1,58 @@
+import type { Clock } from "../clock.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import type { Emit } from "../events.ts";
+import type { TrustedKeys } from "../repository/signature.ts";
+import type { AgeIdentity } from "../snapshot/age.ts";
+import type { BackupDependencies } from "../snapshot/backup.ts";
+import type { Spool } from "../snapshot/spool.ts";
+import type { Scan } from "../snapshot/take.ts";
+import type { Store } from "../store/store.ts";
+
+/** What a command can ask for; each part is opened when it is first asked for, so that `list` never talks to etcd. */
+export interface Tools extends AsyncDisposable {
+  readonly loaded: LoadedConfig;
+  readonly clock: Clock;
+  readonly newId: () => string;
+  readonly scan: Scan;
+  readonly store: () => Promise<Store>;
+  readonly trusted: () => Promise<TrustedKeys | undefined>;
+  readonly spool: () => Promise<Spool>;
+  /** Empty where no identity is configured. */
+  readonly identities: () => Promise<readonly AgeIdentity[]>;
+  readonly backup: (emit: Emit) => Promise<BackupDependencies>;
+}
+
+/** Where a command speaks: data on `out`, everything else on `err`. */
+export interface Console {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Whether `err` is a terminal. */
+  readonly interactive: boolean;
+  readonly columns: () => number | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What main gives the commands; compose makes the parts. */
+export interface Environment {
+  readonly console: Console;
+  readonly version: string;
+  /** Aborted by SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+  readonly open: (configPath: string) => Tools;
+  /** Progress on a terminal and warnings as lines; closes before the last words are printed. */
+  readonly listen: (console: Console) => { readonly emit: Emit; readonly close: () => void };
+  /** Runs the daemon until the signal is aborted; resolves with its exit status. */
+  readonly daemon: (tools: Tools, signal: AbortSignal) => Promise<void>;
+}
+
+/** What every command shares. */
+export interface CommonOptions {
+  readonly config: string;
+  readonly json?: boolean;
+}
+
+/** Prints one JSON document; bigint as decimal strings, fields in their order. */
+export function printJson(console: Console, document: object): void {
+  const text = JSON.stringify(document, (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value), 2);
+  console.out(`${text}\n`);
+}

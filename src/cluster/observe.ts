@@ -1,0 +1,196 @@
+import type { Alarm, Etcd, MemberAddress, MemberList, MemberStatus, V2Content } from "../etcd/etcd.ts";
+import { Fault, abortFault, isFault } from "../faults.ts";
+import { withDeadline } from "../deadline.ts";
+
+/** One look at a whole cluster, member by member, as plain facts. */
+export interface ClusterFacts {
+  readonly clusterId: bigint;
+  readonly members: readonly MemberFacts[];
+  /** Undefined when no member could answer. */
+  readonly alarms: readonly Alarm[] | undefined;
+  /** A linearizable read succeeded through some member. */
+  readonly quorum: boolean;
+  /** The revision of that read, read after every status: a source must have reached it. Undefined without quorum. */
+  readonly agreedRevision: bigint | undefined;
+  /** The highest revision and raft index that any member told. */
+  readonly highestRevision: bigint;
+  readonly highestRaftIndex: bigint;
+  readonly v2: V2Content;
+  /** What an operator should know although the backup goes on: wrong or shared advertised URLs, members that do not answer. */
+  readonly findings: readonly Finding[];
+}
+
+export interface MemberFacts {
+  readonly id: bigint;
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly learner: boolean;
+  readonly seen:
+    | {
+        readonly up: true;
+        readonly address: MemberAddress;
+        readonly status: MemberStatus;
+        /** Undefined where etcd's metrics cannot be read. */
+        readonly defragmenting: boolean | undefined;
+      }
+    | { readonly up: false; readonly fault: Fault };
+}
+
+export interface Finding {
+  readonly about: "member-mismatch" | "member-unreachable" | "member-unstarted";
+  readonly member: string;
+  readonly message: string;
+}
+
+/** What discovery cannot know of a member, by its name. */
+export interface MemberOverride {
+  readonly url?: string | undefined;
+  readonly serverName?: string | undefined;
+  readonly metricsUrl?: string | undefined;
+}
+
+export interface ObserveOptions {
+  readonly endpoints: readonly string[];
+  readonly overrides: ReadonlyMap<string, MemberOverride>;
+  /** For one member's answers. */
+  readonly memberTimeoutMs: number;
+}
+
+/**
+ * Discovers the members behind the endpoints and asks each one itself. Every answer is checked to come from the member that was asked
+ * (header.member_id): one address in front of several members is found, not believed. Rejects only when nobody gives a member list.
+ */
+export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal: AbortSignal): Promise<ClusterFacts> {
+  const list = await etcd.members(signal);
+  const findings: Finding[] = [];
+  const members = await Promise.all(list.members.map((member) => observeMember(etcd, list, member, options, findings, signal)));
+  const up = members.flatMap(({ seen }) => (seen.up ? [seen] : []));
+  const answering = up.filter(({ status }) => !status.learner).map(({ address }) => address);
+  const alarms = await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
+  const agreed = await firstAnswer(etcd, answering, options, signal, async (connection, deadline) => {
+    const revision = await connection.linearizableRead(deadline);
+    // Asked after the read, so that this member's log is as far as anything that was ever acknowledged.
+    return { revision, raftIndex: (await connection.status(deadline)).raftIndex };
+  });
+  return {
+    clusterId: list.clusterId,
+    members,
+    alarms,
+    quorum: agreed !== undefined,
+    agreedRevision: agreed?.revision,
+    highestRevision: highest([...up.map(({ status }) => status.revision), agreed?.revision ?? 0n]),
+    highestRaftIndex: highest([...up.map(({ status }) => status.raftIndex), agreed?.raftIndex ?? 0n]),
+    v2: await observeV2(etcd, up, options, signal),
+    findings,
+  };
+}
+
+async function observeMember(
+  etcd: Etcd,
+  list: MemberList,
+  member: MemberList["members"][number],
+  options: ObserveOptions,
+  findings: Finding[],
+  signal: AbortSignal,
+): Promise<MemberFacts> {
+  const name = member.name === "" ? `unstarted member ${member.id.toString(16)}` : member.name;
+  const facts = { ...member, name };
+  const override = options.overrides.get(member.name) ?? {};
+  // The configured endpoints come last: each may be this member, and only its own header tells.
+  const urls = override.url === undefined ? [...member.clientUrls, ...options.endpoints] : [override.url];
+  if (member.clientUrls.length === 0 && override.url === undefined) {
+    findings.push({ about: "member-unstarted", member: name, message: `${name} has never started` });
+  }
+  let firstFault: Fault | undefined;
+  for (const url of new Set(urls)) {
+    const advertised = member.clientUrls.includes(url) || url === override.url;
+    const address: MemberAddress = { name, url, serverName: override.serverName, metricsUrl: override.metricsUrl };
+    try {
+      return { ...facts, seen: await askMember(etcd, list, member.id, address, options, signal) };
+    } catch (error) {
+      if (signal.aborted) throw abortFault(signal);
+      if (!isFault(error)) throw error;
+      if (advertised && error.code === "member-mismatch") findings.push({ about: "member-mismatch", member: name, message: error.message });
+      if (advertised) firstFault ??= error;
+    }
+  }
+  const fault = firstFault ?? new Fault("etcd-unreachable", `${name} has no address that answers`);
+  findings.push({ about: "member-unreachable", member: name, message: `${name} does not answer: ${fault.message}` });
+  return { ...facts, seen: { up: false, fault } };
+}
+
+async function askMember(
+  etcd: Etcd,
+  list: MemberList,
+  id: bigint,
+  address: MemberAddress,
+  options: ObserveOptions,
+  signal: AbortSignal,
+): Promise<MemberFacts["seen"]> {
+  using deadline = withDeadline(signal, options.memberTimeoutMs, `${address.name} at ${address.url} did not answer`);
+  await using connection = etcd.connect(address);
+  const status = await connection.status(deadline.signal);
+  checkMember(address, { clusterId: list.clusterId, memberId: id }, status);
+  return { up: true, address, status, defragmenting: await connection.defragmenting(deadline.signal) };
+}
+
+/** Throws `member-mismatch` unless the status is that of the expected member of the expected cluster. */
+export function checkMember(
+  address: MemberAddress,
+  expected: { readonly clusterId: bigint; readonly memberId: bigint },
+  status: MemberStatus,
+): void {
+  if (status.clusterId !== expected.clusterId) {
+    throw new Fault(
+      "member-mismatch",
+      `${address.url}, advertised by ${address.name}, answers for cluster ${status.clusterId.toString(16)}, not ${expected.clusterId.toString(16)}`,
+      { hint: `correct the member's --advertise-client-urls, or set cluster.members.${address.name}.url` },
+    );
+  }
+  if (status.memberId !== expected.memberId) {
+    throw new Fault(
+      "member-mismatch",
+      `${address.url}, advertised by ${address.name}, is answered by member ${status.memberId.toString(16)}, not ${expected.memberId.toString(16)}`,
+      { hint: `correct the member's --advertise-client-urls, or set cluster.members.${address.name}.url` },
+    );
+  }
+}
+
+/** The first answer of any of the addresses; undefined when none of them can give it. */
+async function firstAnswer<T>(
+  etcd: Etcd,
+  addresses: readonly MemberAddress[],
+  options: ObserveOptions,
+  signal: AbortSignal,
+  ask: (connection: ReturnType<Etcd["connect"]>, signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  for (const address of addresses) {
+    try {
+      using deadline = withDeadline(signal, options.memberTimeoutMs, `${address.name} did not answer`);
+      await using connection = etcd.connect(address);
+      return await ask(connection, deadline.signal);
+    } catch (error) {
+      if (signal.aborted) throw abortFault(signal);
+      if (!isFault(error)) throw error;
+    }
+  }
+  return undefined;
+}
+
+/** v2 content is in no v3 snapshot; "no" is said only when a member said it. */
+async function observeV2(
+  etcd: Etcd,
+  up: readonly { readonly address: MemberAddress }[],
+  options: ObserveOptions,
+  signal: AbortSignal,
+): Promise<V2Content> {
+  const answer = await firstAnswer(etcd, up.map(({ address }) => address), options, signal, (connection, deadline) =>
+    connection.v2Content(deadline),
+  );
+  return answer ?? { state: "unknown", why: "no member could be asked" };
+}
+
+function highest(values: readonly bigint[]): bigint {
+  return values.reduce((top, value) => (value > top ? value : top), 0n);
+}

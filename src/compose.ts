@@ -1,0 +1,290 @@
+import { readFile } from "node:fs/promises";
+import { ulid } from "ulid";
+import type { Console, Environment, Tools } from "./cli/tools.ts";
+import { systemClock } from "./clock.ts";
+import type { Config } from "./config/schema.ts";
+import { loadConfig } from "./config/load.ts";
+import { describeSecret, readSecret } from "./config/secrets.ts";
+import { observeForever } from "./daemon/observe.ts";
+import { runSchedules } from "./daemon/loop.ts";
+import { openEtcd } from "./etcd/connect.ts";
+import type { Etcd } from "./etcd/etcd.ts";
+import type { Emit } from "./events.ts";
+import { Fault } from "./faults.ts";
+import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
+import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
+import { runBackup, type BackupDependencies } from "./snapshot/backup.ts";
+import type { Encoder } from "./snapshot/commit.ts";
+import { defaultDrainLimits } from "./snapshot/drain.ts";
+import { openSpool } from "./snapshot/spool.ts";
+import { openDirectoryStore } from "./store/directory.ts";
+import { openS3Store } from "./store/s3.ts";
+import type { Store } from "./store/store.ts";
+import { fanOut } from "./telemetry/fan-out.ts";
+import { serveHttp, type Check } from "./telemetry/http.ts";
+import { openLog } from "./telemetry/log.ts";
+import { openMetrics } from "./telemetry/metrics.ts";
+import { openProgress } from "./telemetry/progress.ts";
+import { statusPage } from "./telemetry/status-page.ts";
+import { openStatus } from "./telemetry/status.ts";
+import { runTask } from "./workers/worker.ts";
+
+/** The composition root: configuration in, object graph out; the only place where adapters meet features. */
+
+/** One member's answer is worth this long; a sick one must not hold up the others' look. */
+const memberTimeoutMs = 10_000;
+/** Interrupted uploads and temporary files of ours older than this are nobody's work any more. */
+const staleUploadMs = 24 * 3_600_000;
+/** Without a turn for this long the loop counts as hung; a backup under way counts as turning. */
+const hungMs = 60_000;
+
+export function compose(version: string, console: Console, signal: AbortSignal): Environment {
+  return {
+    console,
+    version,
+    signal,
+    open: (path) => openTools(path, version, console.env),
+    listen: openConsoleListener,
+    daemon: (tools, stop) => runDaemon(tools, version, stop),
+  };
+}
+
+function openTools(path: string, version: string, env: Console["env"]): Tools {
+  const loaded = loadConfig({ path, env });
+  const { config } = loaded;
+  const store = once(() => openStore(config));
+  const spool = once(() => openSpool(config.spool.directory));
+  const trusted = once(() => readTrusted(config));
+  let etcd: Etcd | undefined;
+  const newId = (): string => ulid();
+  return {
+    loaded,
+    clock: systemClock,
+    newId,
+    scan,
+    store,
+    trusted,
+    spool,
+    identities: once(() => readIdentities(config, env)),
+    async backup(emit) {
+      etcd ??= openConfiguredEtcd(config, env);
+      return {
+        cluster: config.cluster.name,
+        etcd,
+        store: await store(),
+        spool: await spool(),
+        trusted: await trusted(),
+        encoder: await openEncoder(config, env),
+        observe: {
+          endpoints: config.cluster.endpoints,
+          overrides: new Map(Object.entries(config.cluster.members)),
+          memberTimeoutMs,
+        },
+        clock: systemClock,
+        emit,
+        scan,
+        limits: { ...defaultDrainLimits, maxRate: config.spool.maxRateBytes },
+        toolVersion: version,
+        newId,
+      };
+    },
+    async [Symbol.asyncDispose]() {
+      await etcd?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const scan: Tools["scan"] = (path, probe, signal) => runTask({ kind: "scan-snapshot", path, probe, expectSeal: true }, signal);
+
+function openConfiguredEtcd({ cluster }: Config, env: Console["env"]): Etcd {
+  const { auth } = cluster;
+  return openEtcd({
+    endpoints: cluster.endpoints,
+    tls: cluster.tls,
+    auth:
+      auth === undefined
+        ? undefined
+        : { username: auth.username, password: async () => (await readSecret(auth.password, env)).reveal() },
+  });
+}
+
+function openStore({ repository }: Config): Store {
+  const { store } = repository;
+  switch (store.kind) {
+    case "directory":
+      return openDirectoryStore({ directory: store.directory });
+    case "s3":
+      return openS3Store({ ...store, credentialsFile: store.credentials?.file });
+  }
+}
+
+async function openEncoder({ repository }: Config, env: Console["env"]): Promise<Encoder> {
+  const { encryption, signing } = repository;
+  return {
+    compressionLevel: repository.compression.level,
+    recipients: (encryption?.recipients ?? []).map(parseRecipient),
+    extras: repository.extras,
+    signer:
+      signing?.key === undefined
+        ? undefined
+        : openSigner((await readSecret(signing.key, env)).reveal(), `repository.signing.key (${describeSecret(signing.key)})`),
+    readBackBelowBytes: repository.readBack.belowBytes,
+  };
+}
+
+async function readTrusted({ repository }: Config): Promise<TrustedKeys | undefined> {
+  const paths = repository.signing?.trusted ?? [];
+  if (paths.length === 0) return undefined;
+  return openTrustedKeys(await Promise.all(paths.map(async (path) => ({ origin: path, pem: await readFile(path, "utf8") }))));
+}
+
+async function readIdentities({ repository }: Config, env: Console["env"]): Promise<readonly AgeIdentity[]> {
+  const reference = repository.encryption?.identity;
+  return reference === undefined ? [] : parseIdentities((await readSecret(reference, env)).reveal());
+}
+
+/** What a command prints while it works: progress on a terminal, warnings always. */
+function openConsoleListener(console: Console): { readonly emit: Emit; readonly close: () => void } {
+  const progress = openProgress({
+    stream: { write: console.err },
+    isTTY: console.interactive,
+    env: console.env,
+    columns: console.columns,
+  });
+  const emit = fanOut([
+    progress.listen,
+    (event) => {
+      if (event.name === "source.failed") {
+        progress.clear();
+        console.err(`warning: ${event.member} failed as a source: ${event.message}\n`);
+      }
+      if (event.name === "warning") {
+        progress.clear();
+        console.err(`warning: ${event.message}\n`);
+      }
+    },
+  ]);
+  return { emit, close: progress.close };
+}
+
+/** The daemon: schedules, observation and pages, until the signal is aborted or one of them fails. */
+async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Promise<void> {
+  const { config } = tools.loaded;
+  const cluster = config.cluster.name;
+  const schedules = config.schedules.map(({ name }) => name);
+  await using log = openLog({ level: config.log.level, format: config.log.format });
+  const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
+  const status = openStatus({ cluster, version, schedules, now: systemClock.now });
+  const health = openHealth();
+  const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen]);
+  const store = await tools.store();
+  emit({ name: "daemon.started", version, cluster, store: store.description });
+  for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
+  const deps = await tools.backup(emit);
+  if (deps.encoder.recipients.length === 0) {
+    emit({
+      name: "warning",
+      about: "encryption",
+      message: "backups are not encrypted: they hold every Secret of the cluster in plain text; set repository.encryption.recipients",
+    });
+  }
+  const controller = new AbortController();
+  const stop = AbortSignal.any([outer, controller.signal]);
+  await using server = await serveHttp({
+    listen: config.http.listen,
+    metrics,
+    livez: () => [health.loop()],
+    readyz: () => [health.loop(), health.etcd()],
+    status: () => statusPage(status.read(), systemClock.now()),
+    onError: (error) => emit({ name: "warning", about: "http", message: `a page could not be made: ${String(error)}` }),
+  });
+  emit({ name: "daemon.ready", listen: server.url });
+  await cleanUp(deps, emit, stop);
+  const tasks = [
+    runSchedules(
+      {
+        cluster,
+        schedules: config.schedules,
+        store,
+        trusted: deps.trusted,
+        clock: systemClock,
+        emit,
+        backup: (request, signal) => health.during(() => runBackup(deps, request, signal)),
+        onTurn: health.turn,
+      },
+      stop,
+    ),
+    observeForever(deps, stop),
+  ];
+  try {
+    await Promise.all(tasks);
+  } finally {
+    // Whatever ended first, the others end too before anything they use is closed.
+    controller.abort(new Fault("interrupted", "the daemon stops"));
+    await Promise.allSettled(tasks);
+    emit({ name: "daemon.stopping", reason: outer.aborted ? "signal" : "failure" });
+    await log.flush();
+  }
+}
+
+/** What dead runs left in the spool and in the store. A store that cannot be reached now is the loop's business. */
+async function cleanUp(deps: BackupDependencies, emit: Emit, signal: AbortSignal): Promise<void> {
+  const swept = await deps.spool.sweep();
+  if (swept.files > 0) emit({ name: "spool.swept", ...swept });
+  try {
+    const uploads = await deps.store.sweep(staleUploadMs, signal);
+    if (uploads > 0) emit({ name: "uploads.swept", uploads });
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    if (!signal.aborted) emit({ name: "warning", about: "store", message: `stale uploads were not swept: ${error.message}` });
+  }
+}
+
+interface Health {
+  readonly listen: Emit;
+  readonly turn: () => void;
+  /** A backup may take hours; while one runs, the loop is alive. */
+  readonly during: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly loop: () => Check;
+  readonly etcd: () => Check;
+}
+
+function openHealth(): Health {
+  let turnedMs = systemClock.elapsed();
+  let working = 0;
+  let etcd: Check = { name: "etcd", ok: false, why: "not looked yet" };
+  return {
+    listen(event) {
+      if (event.name === "cluster.unobserved") etcd = { name: "etcd", ok: false, why: event.message };
+      if (event.name === "cluster.observed") {
+        etcd = event.members.some(({ up }) => up)
+          ? { name: "etcd", ok: true }
+          : { name: "etcd", ok: false, why: "no member answers" };
+      }
+    },
+    turn() {
+      turnedMs = systemClock.elapsed();
+    },
+    async during(work) {
+      working += 1;
+      try {
+        return await work();
+      } finally {
+        working -= 1;
+        turnedMs = systemClock.elapsed();
+      }
+    },
+    loop() {
+      const hung = working === 0 && systemClock.elapsed() - turnedMs > hungMs;
+      return hung ? { name: "loop", ok: false, why: "the schedules have not been looked at for a minute" } : { name: "loop", ok: true };
+    },
+    etcd: () => etcd,
+  };
+}
+
+/** Opens something at the first call, and only then. */
+function once<T>(open: () => T | Promise<T>): () => Promise<T> {
+  let opened: Promise<T> | undefined;
+  return () => (opened ??= Promise.resolve().then(open));
+}
+

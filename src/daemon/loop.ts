@@ -1,0 +1,176 @@
+import type { Clock } from "../clock.ts";
+import type { Emit } from "../events.ts";
+import { isFault } from "../faults.ts";
+import { listRepository, readEntries, type ListedBackup } from "../repository/catalog.ts";
+import type { TrustedKeys } from "../repository/signature.ts";
+import type { BackupOutcome, BackupRequest } from "../snapshot/backup.ts";
+import type { Store } from "../store/store.ts";
+import { decideDue, retryDelay, stableDelay } from "./due.ts";
+import { slotInterval, type CronFields } from "./slots.ts";
+
+export interface Schedule {
+  readonly name: string;
+  readonly fields: CronFields;
+  readonly timeZone: string;
+  readonly jitterMs: number;
+}
+
+export interface LoopDependencies {
+  readonly cluster: string;
+  readonly schedules: readonly Schedule[];
+  readonly store: Store;
+  readonly trusted: TrustedKeys | undefined;
+  readonly clock: Clock;
+  readonly emit: Emit;
+  readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome>;
+  /** Called whenever the loop turns, so that liveness can tell a hung one. */
+  readonly onTurn: () => void;
+}
+
+/** Waking at least this often makes suspended machines and clock jumps harmless: the clock is looked at, never counted on. */
+const turnMs = 15_000;
+
+/** Runs all schedules until the signal is aborted, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
+export async function runSchedules(deps: LoopDependencies, signal: AbortSignal): Promise<void> {
+  const states = deps.schedules.map((schedule) => openState(deps, schedule));
+  let repositoryRead = false;
+  let storeFailures = 0;
+  while (!signal.aborted) {
+    deps.onTurn();
+    try {
+      if (!repositoryRead) {
+        await readFreshness(deps, states, signal);
+        repositoryRead = true;
+        storeFailures = 0;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!isFault(error)) throw error;
+      storeFailures += 1;
+      deps.emit({ name: "store.observed", up: false, backups: undefined, message: error.message });
+      await pause(deps.clock, Math.min(turnMs, retryDelay(storeFailures, 2 * turnMs)), signal);
+      continue;
+    }
+    for (const state of states) {
+      if (signal.aborted) return;
+      await turn(deps, state, signal);
+      // Another daemon was faster or slower than we knew: look again.
+      if (state.stale) repositoryRead = false;
+      state.stale = false;
+    }
+    if (repositoryRead) await pause(deps.clock, Math.min(turnMs, waitMs(states, deps.clock.now())), signal);
+  }
+}
+
+/** What the loop remembers of a schedule; all of it can be lost and read again. */
+interface State {
+  readonly schedule: Schedule;
+  readonly delayMs: number;
+  readonly intervalMs: number;
+  newestSlotMs: number | undefined;
+  starting: boolean;
+  failures: number;
+  /** Not before this time, after a failure. */
+  retryAtMs: number;
+  wakeAtMs: number;
+  stale: boolean;
+}
+
+function openState(deps: LoopDependencies, schedule: Schedule): State {
+  return {
+    schedule,
+    delayMs: stableDelay(deps.cluster, schedule.name, schedule.jitterMs),
+    intervalMs: slotInterval(schedule.fields, schedule.timeZone, deps.clock.now()) ?? Infinity,
+    newestSlotMs: undefined,
+    starting: true,
+    failures: 0,
+    retryAtMs: 0,
+    wakeAtMs: 0,
+    stale: false,
+  };
+}
+
+/** Reads from the repository what was committed before this process, so that a restart forgets nothing. */
+async function readFreshness(deps: LoopDependencies, states: readonly State[], signal: AbortSignal): Promise<void> {
+  const { backups } = await listRepository(deps.store, signal);
+  deps.emit({ name: "store.observed", up: true, backups: backups.length, message: "" });
+  for (const state of states) {
+    const { name } = state.schedule;
+    const own = backups.filter((backup) => backup.name.kind === "slot" && backup.name.schedule === name);
+    state.newestSlotMs = own.at(-1)?.name.timeMs;
+    deps.emit({
+      name: "schedule.read",
+      schedule: name,
+      lastSlotMs: state.newestSlotMs,
+      lastSuccessMs: await lastCommitted(deps, own, signal),
+      backups: own.length,
+    });
+  }
+}
+
+/** When the newest believed manifest was committed; refused ones are told, since they look like backups and are none. */
+async function lastCommitted(deps: LoopDependencies, own: readonly ListedBackup[], signal: AbortSignal): Promise<number | undefined> {
+  const looksBack = 10;
+  for (const listed of own.slice(-looksBack).toReversed()) {
+    const [entry] = await readEntries(deps.store, [listed], deps.trusted, signal);
+    if (entry?.manifest !== undefined) return Date.parse(entry.manifest.committedAt);
+    if (entry?.refused !== undefined) deps.emit({ name: "warning", about: "manifest", message: entry.refused.message });
+  }
+  return undefined;
+}
+
+async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): Promise<void> {
+  const { schedule } = state;
+  const nowMs = deps.clock.now();
+  const due = decideDue({ ...schedule, delayMs: state.delayMs, newestSlotMs: state.newestSlotMs, starting: state.starting }, nowMs);
+  if (due.kind === "never") {
+    state.wakeAtMs = Infinity;
+    return;
+  }
+  if (due.kind === "wait") {
+    state.starting = false;
+    state.wakeAtMs = due.untilMs;
+    deps.emit({ name: "schedule.planned", schedule: schedule.name, nextRunMs: due.untilMs, intervalMs: state.intervalMs });
+    return;
+  }
+  // A clock that was put back must not freeze the retries.
+  if (state.failures > 0 && nowMs < state.retryAtMs && state.retryAtMs - nowMs <= 600_000) {
+    state.wakeAtMs = state.retryAtMs;
+    return;
+  }
+  if (due.missed > 0 && state.failures === 0) {
+    deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
+  }
+  await serve(deps, state, due.slotMs, signal);
+}
+
+async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
+  try {
+    const outcome = await deps.backup({ trigger: "schedule", schedule: state.schedule.name, slotMs }, signal);
+    state.newestSlotMs = slotMs;
+    state.failures = 0;
+    state.starting = false;
+    state.stale = outcome.kind === "superseded";
+    state.wakeAtMs = 0;
+  } catch (error) {
+    if (signal.aborted) return;
+    // backup() has told the failure already; anything that is no Fault is a bug and ends the daemon.
+    if (!isFault(error)) throw error;
+    state.failures += 1;
+    state.retryAtMs = deps.clock.now() + retryDelay(state.failures, state.intervalMs);
+    state.wakeAtMs = state.retryAtMs;
+  }
+}
+
+function waitMs(states: readonly State[], nowMs: number): number {
+  return Math.max(0, Math.min(...states.map(({ wakeAtMs }) => wakeAtMs - nowMs), turnMs));
+}
+
+/** Sleeps; being aborted is the way to wake up for good, not a failure. */
+async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(ms, signal);
+  } catch (error) {
+    if (!signal.aborted || !isFault(error)) throw error;
+  }
+}

@@ -1,0 +1,50 @@
+import { isMainThread } from "node:worker_threads";
+import { runProgram } from "./cli/program.ts";
+import { compose } from "./compose.ts";
+import { Fault, isFault } from "./faults.ts";
+import { escapeControls } from "./format.ts";
+import { version } from "./version.ts";
+
+/** The edge: argv, signals, exit status; the only process.exit. In a bundle this file is also what worker threads load, so it starts only in the main one. */
+if (isMainThread) void main();
+
+async function main(): Promise<void> {
+  const controller = new AbortController();
+  const argv = process.argv.slice(2);
+  let stoppedBy: NodeJS.Signals | undefined;
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      // The second signal does not wait for anything.
+      if (stoppedBy !== undefined) process.exit(130);
+      stoppedBy = name;
+      controller.abort(new Fault("interrupted", `interrupted by ${name}`));
+    });
+  }
+  // A reader that went away (`| head`) is no failure of ours.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  const console = {
+    out: (text: string) => void process.stdout.write(text),
+    err: (text: string) => void process.stderr.write(text),
+    interactive: process.stderr.isTTY,
+    columns: () => process.stderr.columns,
+    env: process.env,
+  };
+  try {
+    process.exitCode = await runProgram(compose(version, console, controller.signal), argv);
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    process.exitCode = error.exitStatus;
+    if (argv.includes("--json")) {
+      const { code, message, hint, exitStatus } = error;
+      console.err(`${JSON.stringify({ schema: "etcd-lifeboat/error/v1", code, message, hint: hint ?? null, exitStatus })}\n`);
+      return;
+    }
+    console.err(`error: ${error.message.split("\n").map(escapeControls).join("\n")}\n`);
+    if (error.hint !== undefined) console.err(`hint: ${escapeControls(error.hint)}\n`);
+  } finally {
+    // Everything is closed by now; a handle that some library forgot must not keep a finished command alive.
+    setTimeout(() => process.exit(), 3000).unref();
+  }
+}

@@ -1,0 +1,164 @@
+import { Fault, isFault } from "../faults.ts";
+import type { Store } from "../store/store.ts";
+import { readLineage, type Lineage, type LineageHistory } from "./lineage.ts";
+import { readManifest, type Manifest } from "./manifest.ts";
+import { lineagesPrefix, manifestName, parseObjectName, type BackupName } from "./names.ts";
+import type { TrustedKeys } from "./signature.ts";
+
+/** What the names in a repository say; manifests are read only where their content is needed. */
+export interface Listing {
+  /** By id, oldest first. */
+  readonly lineages: readonly string[];
+  /** By time, oldest first. */
+  readonly backups: readonly ListedBackup[];
+}
+
+export interface ListedBackup {
+  readonly lineage: string;
+  readonly backup: string;
+  readonly name: BackupName;
+  /** Size of the manifest itself. */
+  readonly manifestBytes: number;
+}
+
+/** Lists the names under `lineages/`; what does not fit the grammar is left out. */
+export async function listRepository(store: Store, signal: AbortSignal): Promise<Listing> {
+  const lineages: string[] = [];
+  const backups: ListedBackup[] = [];
+  for await (const entry of store.list(lineagesPrefix, signal)) {
+    const parsed = parseObjectName(entry.name);
+    if (parsed?.kind === "lineage") lineages.push(parsed.lineage);
+    if (parsed?.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes });
+  }
+  return {
+    lineages: lineages.toSorted(),
+    backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
+  };
+}
+
+/** A manifest as read: either believed, or refused with the reason. A refused one is no backup, but it is never hidden. */
+export type CatalogEntry =
+  | { readonly listed: ListedBackup; readonly manifest: Manifest; readonly refused?: undefined }
+  | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
+
+/** Reads the manifests of the given backups, a few at a time, in their order. Faults of the store itself reject. */
+export async function readEntries(
+  store: Store,
+  listed: readonly ListedBackup[],
+  trusted: TrustedKeys | undefined,
+  signal: AbortSignal,
+): Promise<readonly CatalogEntry[]> {
+  const entries: CatalogEntry[] = [];
+  const atOnce = 8;
+  for (let from = 0; from < listed.length; from += atOnce) {
+    const batch = listed.slice(from, from + atOnce).map((backup) => readEntry(store, backup, trusted, signal));
+    entries.push(...(await Promise.all(batch)));
+  }
+  return entries;
+}
+
+async function readEntry(
+  store: Store,
+  listed: ListedBackup,
+  trusted: TrustedKeys | undefined,
+  signal: AbortSignal,
+): Promise<CatalogEntry> {
+  const name = manifestName(listed.lineage, listed.backup);
+  try {
+    return { listed, manifest: readManifest(name, await store.read(name, signal), listed, trusted) };
+  } catch (error) {
+    if (isFault(error, "manifest-invalid", "manifest-untrusted", "store-object-missing", "store-damaged")) {
+      return { listed, refused: error };
+    }
+    throw error;
+  }
+}
+
+/** Everything about every backup; its cost grows with their number. */
+export interface Catalog {
+  readonly lineages: readonly Lineage[];
+  readonly entries: readonly CatalogEntry[];
+}
+
+export async function readCatalog(store: Store, trusted: TrustedKeys | undefined, signal: AbortSignal): Promise<Catalog> {
+  const listing = await listRepository(store, signal);
+  const lineages = await Promise.all(listing.lineages.map((lineage) => readLineage(store, lineage, signal)));
+  return { lineages, entries: await readEntries(store, listing.backups, trusted, signal) };
+}
+
+/** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the newest of the newest live lineage that has one). */
+export function findBackup(catalog: Catalog, wanted: string): Manifest {
+  const entries = wanted === "latest" ? latest(catalog) : matching(catalog, wanted);
+  const [entry, second] = entries;
+  if (entry === undefined) {
+    throw new Fault("not-found", wanted === "latest" ? "the repository has no backup" : `no backup "${wanted}"`, {
+      hint: "run: etcd-lifeboat list",
+    });
+  }
+  if (second !== undefined) {
+    const names = entries.map(({ listed }) => `${listed.lineage}/${listed.backup}`).join(", ");
+    throw new Fault("usage", `"${wanted}" names more than one backup: ${names}`, { hint: "give the lineage too" });
+  }
+  if (entry.manifest === undefined) throw entry.refused;
+  return entry.manifest;
+}
+
+function matching(catalog: Catalog, wanted: string): readonly CatalogEntry[] {
+  return catalog.entries.filter(
+    ({ listed }) => listed.backup === wanted || `${listed.lineage}/${listed.backup}` === wanted,
+  );
+}
+
+function latest(catalog: Catalog): readonly CatalogEntry[] {
+  const live = catalog.lineages.filter(({ kind }) => kind === "live").map(({ lineage }) => lineage);
+  for (const lineage of live.toSorted().toReversed()) {
+    const newest = catalog.entries.filter(({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined).at(-1);
+    if (newest !== undefined) return [newest];
+  }
+  return [];
+}
+
+/**
+ * What each lineage has lived through, from its newest manifests: each records the highest revision seen before it, so a few are enough.
+ * A lineage whose newest manifests are all refused is judged by older ones; none left means only its own document speaks.
+ */
+export async function readHistories(
+  store: Store,
+  listing: Listing,
+  trusted: TrustedKeys | undefined,
+  signal: AbortSignal,
+): Promise<readonly (LineageHistory & { readonly newest: Manifest | undefined })[]> {
+  const histories: (LineageHistory & { readonly newest: Manifest | undefined })[] = [];
+  for (const id of listing.lineages) {
+    const lineage = await readLineage(store, id, signal);
+    const backups = listing.backups.filter((backup) => backup.lineage === id).toReversed();
+    const manifests = await readNewest(store, backups, trusted, signal);
+    histories.push({
+      lineage,
+      newest: manifests[0],
+      highestRevision: highest(manifests.map((manifest) => manifest.live?.highestRevision ?? manifest.content.revision)),
+      highestRaftIndex: highest(manifests.map((manifest) => manifest.live?.highestRaftIndex ?? 0n)),
+    });
+  }
+  return histories;
+}
+
+/** The newest believed manifests, at most three, newest first. */
+async function readNewest(
+  store: Store,
+  newestFirst: readonly ListedBackup[],
+  trusted: TrustedKeys | undefined,
+  signal: AbortSignal,
+): Promise<readonly Manifest[]> {
+  const wanted = 3;
+  const found: Manifest[] = [];
+  for (let from = 0; from < newestFirst.length && found.length < wanted; from += wanted) {
+    const entries = await readEntries(store, newestFirst.slice(from, from + wanted), trusted, signal);
+    found.push(...entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest])));
+  }
+  return found.slice(0, wanted);
+}
+
+function highest(values: readonly bigint[]): bigint {
+  return values.reduce((top, value) => (value > top ? value : top), 0n);
+}

@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { Fault, isFault } from "../faults.ts";
+import type { Store } from "../store/store.ts";
+import { formatInstant, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
+import { repositoryDocumentName } from "./names.ts";
+
+/** `repository.json`: created once, never changed. It binds a place in a store to one cluster's name. */
+const repositoryDocument = z.strictObject({
+  schema: z.literal("etcd-lifeboat/repository/v1"),
+  repository: ulidField,
+  cluster: z.string(),
+  createdAt: timeField,
+  /** The id of the first lineage, chosen here so that daemons that start together agree on it. */
+  firstLineage: ulidField,
+});
+
+export interface RepositoryIdentity {
+  readonly id: string;
+  readonly cluster: string;
+  readonly firstLineage: string;
+}
+
+/** Reads the identity; undefined when there is no repository yet. Rejects with `repository-foreign` when it is another cluster's. */
+export async function readIdentity(store: Store, cluster: string, signal: AbortSignal): Promise<RepositoryIdentity | undefined> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await store.read(repositoryDocumentName, signal);
+  } catch (error) {
+    if (isFault(error, "store-object-missing")) return undefined;
+    throw error;
+  }
+  const document = readDocument(repositoryDocumentName, bytes, repositoryDocument);
+  if (document.cluster !== cluster) {
+    throw new Fault("repository-foreign", `${store.description} holds the backups of cluster "${document.cluster}", not of "${cluster}"`, {
+      hint: "give each cluster a prefix or directory of its own, or correct cluster.name",
+    });
+  }
+  return { id: document.repository, cluster, firstLineage: document.firstLineage };
+}
+
+/** Creates the repository; when another daemon was faster, its identity is the answer. */
+export async function createRepository(
+  store: Store,
+  cluster: string,
+  ids: { readonly repository: string; readonly firstLineage: string },
+  nowMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly identity: RepositoryIdentity; readonly created: boolean }> {
+  const document: z.input<typeof repositoryDocument> = {
+    schema: "etcd-lifeboat/repository/v1",
+    repository: ids.repository,
+    cluster,
+    createdAt: formatInstant(nowMs),
+    firstLineage: ids.firstLineage,
+  };
+  let created = true;
+  try {
+    await store.create(repositoryDocumentName, writeDocument(document), signal);
+  } catch (error) {
+    if (!isFault(error, "store-exists")) throw error;
+    created = false;
+  }
+  const identity = await readIdentity(store, cluster, signal);
+  if (identity === undefined) {
+    throw new Fault("store-damaged", `${repositoryDocumentName} cannot be read back from ${store.description}`);
+  }
+  return { identity, created };
+}

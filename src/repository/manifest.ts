@@ -1,0 +1,184 @@
+import { z } from "zod";
+import {
+  byteCount,
+  hexId,
+  int64Field,
+  sha256Field,
+  timeField,
+  toJson,
+  uint64Field,
+  ulidField,
+  checkDocument,
+  parseJson,
+} from "./documents.ts";
+import { Fault } from "../faults.ts";
+import { isObjectName } from "../store/store.ts";
+import { isScheduleName, parseBackupName } from "./names.ts";
+import { verifySignature, type Signer, type TrustedKeys } from "./signature.ts";
+
+/**
+ * The commit record of a backup, format 1 (docs/formats/manifest-v1.md). It is written last and never changes; a backup without one does not exist.
+ * 64-bit numbers are strings in JSON and bigint here; member and cluster IDs are hexadecimal as etcd prints them.
+ */
+export const manifestSchemaId = "etcd-lifeboat/manifest/v1";
+
+const objectField = z.string().refine(isObjectName, "not an object name");
+
+const memberField = z.strictObject({
+  id: hexId,
+  name: z.string(),
+  peerUrls: z.array(z.string()),
+  clientUrls: z.array(z.string()),
+  learner: z.boolean(),
+});
+
+const alarmField = z.strictObject({ memberId: hexId, kind: z.enum(["NOSPACE", "CORRUPT", "UNKNOWN"]) });
+
+/** The member whose database this is, as it described itself just before the stream. */
+const sourceField = z.strictObject({
+  memberId: hexId,
+  name: z.string(),
+  url: z.string(),
+  version: z.string(),
+  learner: z.boolean(),
+  leader: z.boolean(),
+  raftTerm: uint64Field,
+  raftIndex: uint64Field,
+  /** Why this member, in words. */
+  reason: z.string(),
+});
+
+/** What was seen of the live cluster while the backup was taken. */
+const liveField = z.strictObject({
+  /** False: no linearizable read succeeded; the source was the highest member that could be reached. */
+  quorum: z.boolean(),
+  /** The highest revision ever seen of this lineage: a restore must start above it. */
+  highestRevision: int64Field,
+  highestRaftIndex: uint64Field,
+  members: z.array(memberField),
+  alarms: z.array(alarmField),
+  v2: z.strictObject({ state: z.enum(["yes", "no", "unknown"]), why: z.string() }),
+});
+
+/** What the database file itself says; read from the spool, never from a separate request. */
+const contentField = z.strictObject({
+  revision: int64Field,
+  compactRevision: int64Field,
+  consistentIndex: uint64Field,
+  term: uint64Field.nullable(),
+  storageVersion: z.string().nullable(),
+  clusterVersion: z.string().nullable(),
+  keys: byteCount,
+  rows: byteCount,
+  leases: byteCount,
+  authEnabled: z.boolean(),
+  dbBytes: byteCount,
+  logicalBytes: byteCount,
+  members: z.array(memberField),
+  alarms: z.array(alarmField),
+  /** SHA-256 of the database bytes, as etcd sent it after them. */
+  seal: sha256Field,
+});
+
+const sampleField = z.strictObject({ main: int64Field, sub: int64Field, sha256: sha256Field });
+
+const dataField = z.strictObject({
+  object: objectField,
+  storedBytes: byteCount,
+  /** SHA-256 of the stored bytes. */
+  sha256: sha256Field,
+  crc32c: z.int().min(0).max(0xffff_ffff),
+  /** Bytes of the plain file: the database and its 32-byte seal, as `etcdctl snapshot save` writes it. */
+  plainBytes: byteCount,
+  compression: z.strictObject({
+    format: z.literal("zstd"),
+    /** One pair per independent frame: plain bytes, compressed bytes. */
+    frames: z.array(z.tuple([byteCount, byteCount])).max(1_000_000),
+  }),
+  encryption: z.strictObject({ format: z.literal("age-v1"), recipients: z.array(z.string()) }).nullable(),
+  /** How the stored bytes were verified before this manifest was written. */
+  verified: z.enum(["read-back", "checksum"]),
+});
+
+const extrasField = z.strictObject({
+  object: objectField,
+  storedBytes: byteCount,
+  sha256: sha256Field,
+  plainBytes: byteCount,
+  frames: z.array(z.tuple([byteCount, byteCount])),
+  files: z.array(z.strictObject({ path: z.string(), bytes: byteCount })),
+});
+
+const bodySchema = z.strictObject({
+  schema: z.literal(manifestSchemaId),
+  tool: z.strictObject({ name: z.literal("etcd-lifeboat"), version: z.string() }),
+  repository: ulidField,
+  lineage: ulidField,
+  backup: z.string().refine((text) => parseBackupName(text) !== undefined, "not a backup id"),
+  trigger: z.enum(["schedule", "demand", "import"]),
+  slot: z.strictObject({ schedule: z.string().refine(isScheduleName), time: timeField }).nullable(),
+  label: z.string().max(200).nullable(),
+  startedAt: timeField,
+  committedAt: timeField,
+  cluster: z.strictObject({ name: z.string(), id: hexId.nullable() }),
+  source: sourceField.nullable(),
+  live: liveField.nullable(),
+  content: contentField,
+  samples: z.array(sampleField).max(64),
+  data: dataField,
+  extras: extrasField.nullable(),
+  /** Extras that were configured and could not be read. */
+  extrasMissing: z.array(z.strictObject({ path: z.string(), why: z.string() })),
+  note: z.strictObject({ object: objectField, storedBytes: byteCount, sha256: sha256Field }),
+});
+
+const signatureField = z.strictObject({
+  algorithm: z.literal("ed25519"),
+  /** SHA-256 of the public key in SubjectPublicKeyInfo DER. */
+  key: sha256Field,
+  value: z.base64(),
+});
+
+export type Manifest = z.output<typeof bodySchema>;
+export type ManifestMember = z.output<typeof memberField>;
+export type ManifestContent = z.output<typeof contentField>;
+export type RowSample = z.output<typeof sampleField>;
+
+/** The bytes to commit, signed when there is a signer. Refuses to write what it could not read again. */
+export function writeManifest(manifest: Manifest, signer: Signer | undefined): Uint8Array {
+  const body = toJson(manifest);
+  checkDocument(`the manifest of ${manifest.backup}`, JSON.parse(body), bodySchema);
+  const text = signer === undefined ? body : `${body.slice(0, -1)},"signature":${JSON.stringify(signer.sign(Buffer.from(body)))}}`;
+  return Buffer.from(`${text}\n`);
+}
+
+/**
+ * Parses and checks a manifest that stands under `name` in a store. Rejects with `manifest-invalid` for anything that is not one, also
+ * for one that was copied from another place, and with `manifest-untrusted` when keys are trusted and none of them signed it.
+ */
+export function readManifest(
+  name: string,
+  bytes: Uint8Array,
+  expected: { readonly lineage: string; readonly backup: string },
+  trusted: TrustedKeys | undefined,
+): Manifest {
+  const value = parseJson(name, bytes);
+  const { signature, ...body } = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
+  // The signature covers the compact form of everything else, keys in the order of the file (docs/formats/manifest-v1.md).
+  if (trusted !== undefined) {
+    const parsed = signature === undefined ? undefined : checkDocument(`the signature of ${name}`, signature, signatureField);
+    verifySignature(name, Buffer.from(JSON.stringify(body)), parsed, trusted);
+  }
+  const manifest = checkDocument(name, body, bodySchema);
+  if (manifest.lineage !== expected.lineage || manifest.backup !== expected.backup) {
+    throw new Fault("manifest-invalid", `${name} holds the manifest of ${manifest.lineage}/${manifest.backup}`, {
+      hint: "an object was copied or renamed inside the store",
+    });
+  }
+  return manifest;
+}
+
+/** JSON Schema of format 1, published in docs/formats. */
+export function manifestJsonSchema(): unknown {
+  return z.toJSONSchema(bodySchema.extend({ signature: signatureField.optional() }), { io: "input" });
+}

@@ -1,0 +1,112 @@
+import { Fault } from "../faults.ts";
+
+/**
+ * The grammar of object names in a repository. Names that come from a store are parsed by it, never joined or trusted;
+ * what does not fit is foreign and is left alone.
+ */
+
+/** Crockford base32, 26 characters, time first: sorts by creation. */
+const ulid = "[0-7][0-9A-HJKMNP-TV-Z]{25}";
+const stamp = "\\d{8}T\\d{6}Z";
+const schedule = "[a-z0-9][a-z0-9-]{0,30}";
+
+const ulidPattern = new RegExp(`^${ulid}$`);
+const schedulePattern = new RegExp(`^${schedule}$`);
+const slotPattern = new RegExp(`^(${stamp})\\.slot\\.(${schedule})$`);
+const demandPattern = new RegExp(`^(${stamp})\\.demand\\.(${ulid})$`);
+const lineagePattern = new RegExp(`^lineages/(${ulid})/lineage\\.json$`);
+const manifestPattern = new RegExp(`^lineages/(${ulid})/backups/([^/]+)\\.json$`);
+
+export const repositoryDocumentName = "repository.json";
+export const lineagesPrefix = "lineages/";
+
+/** What a backup's name says. Slots are whole seconds. */
+export type BackupName =
+  | { readonly kind: "slot"; readonly timeMs: number; readonly schedule: string }
+  | { readonly kind: "demand"; readonly timeMs: number; readonly id: string };
+
+export function isUlid(text: string): boolean {
+  return ulidPattern.test(text);
+}
+
+export function isScheduleName(text: string): boolean {
+  return schedulePattern.test(text);
+}
+
+/** `20261121T090000Z` for milliseconds since 1970; parts of a second are cut off. */
+export function formatStamp(timeMs: number): string {
+  return new Date(timeMs)
+    .toISOString()
+    .replace(/\.\d{3}Z$/, "Z")
+    .replaceAll(/[-:]/g, "");
+}
+
+/** Milliseconds since 1970, or undefined when the text is no real UTC second. */
+export function parseStamp(text: string): number | undefined {
+  const match = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z$/.exec(text);
+  if (match === null) return undefined;
+  const [, year, month, day, hour, minute, second] = match;
+  const timeMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  return Number.isNaN(timeMs) || formatStamp(timeMs) !== text ? undefined : timeMs;
+}
+
+/** The id of a backup, as people type it and as its manifest's key carries it. */
+export function formatBackupName(name: BackupName): string {
+  const time = formatStamp(name.timeMs);
+  return name.kind === "slot" ? `${time}.slot.${name.schedule}` : `${time}.demand.${name.id}`;
+}
+
+/** Parses a backup's id strictly; undefined when it is none. */
+export function parseBackupName(text: string): BackupName | undefined {
+  const slot = slotPattern.exec(text);
+  if (slot !== null) {
+    const timeMs = parseStamp(slot[1] ?? "");
+    return timeMs === undefined ? undefined : { kind: "slot", timeMs, schedule: slot[2] ?? "" };
+  }
+  const demand = demandPattern.exec(text);
+  if (demand !== null) {
+    const timeMs = parseStamp(demand[1] ?? "");
+    return timeMs === undefined ? undefined : { kind: "demand", timeMs, id: demand[2] ?? "" };
+  }
+  return undefined;
+}
+
+export function lineageDocumentName(lineage: string): string {
+  return `${lineagesPrefix}${known(lineage)}/lineage.json`;
+}
+
+export function manifestsPrefix(lineage: string): string {
+  return `${lineagesPrefix}${known(lineage)}/backups/`;
+}
+
+export function manifestName(lineage: string, backup: string): string {
+  if (parseBackupName(backup) === undefined) throw new Fault("usage", `"${backup}" is no backup id`);
+  return `${manifestsPrefix(lineage)}${backup}.json`;
+}
+
+/** Data objects of one backup: each is `<prefix><suffix>`, so that they are found and collected together. */
+export function snapshotObjects(lineage: string, id: string, encrypted: boolean): Record<"data" | "extras" | "note", string> {
+  const prefix = `${lineagesPrefix}${known(lineage)}/snapshots/${known(id)}`;
+  const tail = encrypted ? ".zst.age" : ".zst";
+  return { data: `${prefix}.db${tail}`, extras: `${prefix}.extras.tar${tail}`, note: `${prefix}.RESTORE.md` };
+}
+
+/** What an object name in a listing is; undefined for everything that is foreign. */
+export type ListedName =
+  | { readonly kind: "lineage"; readonly lineage: string }
+  | { readonly kind: "manifest"; readonly lineage: string; readonly backup: string; readonly name: BackupName };
+
+export function parseObjectName(text: string): ListedName | undefined {
+  const lineage = lineagePattern.exec(text);
+  if (lineage !== null) return { kind: "lineage", lineage: lineage[1] ?? "" };
+  const manifest = manifestPattern.exec(text);
+  if (manifest === null) return undefined;
+  const backup = manifest[2] ?? "";
+  const name = parseBackupName(backup);
+  return name === undefined ? undefined : { kind: "manifest", lineage: manifest[1] ?? "", backup, name };
+}
+
+function known(id: string): string {
+  if (!isUlid(id)) throw new Fault("usage", `"${id}" is no id of a lineage or snapshot`);
+  return id;
+}

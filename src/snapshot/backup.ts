@@ -1,0 +1,341 @@
+import { chooseSources } from "../cluster/choose.ts";
+import { observeCluster, type ClusterFacts, type ObserveOptions } from "../cluster/observe.ts";
+import type { Trigger } from "../events.ts";
+import { Fault, abortFault } from "../faults.ts";
+import { listRepository, readHistories, type Listing } from "../repository/catalog.ts";
+import { formatId, formatInstant } from "../repository/documents.ts";
+import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
+import { createLineage, findContradiction, judgeHistory, type LineageHistory } from "../repository/lineage.ts";
+import { manifestSchemaId, type Manifest, type ManifestMember } from "../repository/manifest.ts";
+import { formatBackupName, type BackupName } from "../repository/names.ts";
+import type { TrustedKeys } from "../repository/signature.ts";
+import { commitBackup, wasSuperseded, type CommitDependencies, type Draft } from "./commit.ts";
+import { PhaseTimer } from "./phases.ts";
+import { noSource, spoolNeed, takeSnapshot, type Taken, type TakeDependencies } from "./take.ts";
+
+export interface BackupDependencies extends TakeDependencies, CommitDependencies {
+  /** `cluster.name` of the configuration. */
+  readonly cluster: string;
+  readonly observe: ObserveOptions;
+  readonly trusted: TrustedKeys | undefined;
+  readonly toolVersion: string;
+  /** A new ULID. */
+  readonly newId: () => string;
+}
+
+export type BackupRequest =
+  | { readonly trigger: "schedule"; readonly schedule: string; readonly slotMs: number }
+  | { readonly trigger: "demand"; readonly label: string | undefined };
+
+export type BackupOutcome =
+  | { readonly kind: "committed"; readonly manifest: Manifest }
+  /** Another daemon had committed the slot, before or while this run worked. */
+  | { readonly kind: "superseded"; readonly lineage: string; readonly backup: string };
+
+/**
+ * Takes one backup from a live cluster and commits it. It resolves only after the manifest is in the store; every other end is a Fault, told as
+ * `backup.failed` with the phase. Another history than the repository's is refused with `lineage-foreign`.
+ */
+export async function runBackup(deps: BackupDependencies, request: BackupRequest, signal: AbortSignal): Promise<BackupOutcome> {
+  const run = deps.newId();
+  const phases = new PhaseTimer(run, deps.clock, deps.emit);
+  const startedMs = deps.clock.now();
+  const beganMs = deps.clock.elapsed();
+  const about = describe(request);
+  deps.emit({ name: "backup.started", run, ...about });
+  try {
+    const outcome = await attempt(deps, request, run, startedMs, phases, signal);
+    if (outcome.kind === "superseded") {
+      deps.emit({ name: "backup.superseded", run, schedule: about.schedule, slotMs: about.slotMs, backup: outcome.backup });
+    } else {
+      deps.emit({
+        name: "backup.committed",
+        run,
+        ...about,
+        ...committedFacts(outcome.manifest),
+        committedMs: Date.parse(outcome.manifest.committedAt),
+        durationMs: deps.clock.elapsed() - beganMs,
+      });
+    }
+    return outcome;
+  } catch (error) {
+    const fault = signal.aborted ? abortFault(signal) : error;
+    if (fault instanceof Fault) {
+      deps.emit({
+        name: "backup.failed",
+        run,
+        ...about,
+        phase: phases.current,
+        code: fault.code,
+        message: fault.message,
+        hint: fault.hint,
+        retryable: fault.retryable,
+        durationMs: deps.clock.elapsed() - beganMs,
+      });
+    }
+    throw fault;
+  }
+}
+
+/** What a backup would do now; made by the same code path as the run, up to the point where it would begin to write. */
+export interface BackupPreview {
+  readonly member: string;
+  readonly reason: string;
+  readonly rejected: readonly { readonly member: string; readonly why: string }[];
+  readonly revision: bigint;
+  readonly quorum: boolean;
+  /** Null: the repository has none yet, and the backup would create it. */
+  readonly lineage: string | null;
+  readonly store: string;
+  readonly encrypted: boolean;
+  readonly neededBytes: number;
+  readonly freeBytes: number;
+  readonly findings: readonly string[];
+}
+
+/** Looks at everything a backup depends on and writes nothing. Rejects as the backup would. */
+export async function previewBackup(deps: BackupDependencies, signal: AbortSignal): Promise<BackupPreview> {
+  const facts = await observeCluster(deps.etcd, deps.observe, signal);
+  await readIdentity(deps.store, deps.cluster, signal);
+  const histories = await readHistories(deps.store, await listRepository(deps.store, signal), deps.trusted, signal);
+  const judgement = judgeHistory(histories, liveHistory(facts));
+  if (judgement.kind === "foreign") throw foreign(judgement.seen);
+  const { candidates, rejected } = chooseSources(facts);
+  const [source] = candidates;
+  if (source === undefined) throw noSource(rejected);
+  const neededBytes = source.member.seen.up ? spoolNeed(source.member.seen.status.dbBytes) : 0;
+  await deps.spool.requireSpace(neededBytes);
+  return {
+    member: source.member.name,
+    reason: source.reason,
+    rejected,
+    revision: facts.highestRevision,
+    quorum: facts.quorum,
+    lineage: judgement.kind === "continues" ? judgement.history.lineage.lineage : null,
+    store: deps.store.description,
+    encrypted: deps.encoder.recipients.length > 0,
+    neededBytes,
+    freeBytes: (await deps.spool.space()).freeBytes,
+    findings: facts.findings.map(({ message }) => message),
+  };
+}
+
+/** What every event of a run says of its request. */
+function describe(request: BackupRequest): {
+  readonly trigger: Trigger;
+  readonly schedule: string | undefined;
+  readonly slotMs: number | undefined;
+} {
+  return request.trigger === "schedule"
+    ? { trigger: "schedule", schedule: request.schedule, slotMs: request.slotMs }
+    : { trigger: "demand", schedule: undefined, slotMs: undefined };
+}
+
+/** What `backup.committed` says of a manifest. */
+export function committedFacts(manifest: Manifest): {
+  readonly backup: string;
+  readonly lineage: string;
+  readonly member: string;
+  readonly quorum: boolean;
+  readonly revision: bigint;
+  readonly keys: number;
+  readonly plainBytes: number;
+  readonly storedBytes: number;
+  readonly extrasMissing: number;
+} {
+  return {
+    backup: manifest.backup,
+    lineage: manifest.lineage,
+    member: manifest.source?.name ?? "",
+    quorum: manifest.live?.quorum ?? false,
+    revision: manifest.content.revision,
+    keys: manifest.content.keys,
+    plainBytes: manifest.data.plainBytes,
+    storedBytes: manifest.data.storedBytes,
+    extrasMissing: manifest.extrasMissing.length,
+  };
+}
+
+async function attempt(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  run: string,
+  startedMs: number,
+  phases: PhaseTimer,
+  signal: AbortSignal,
+): Promise<BackupOutcome> {
+  const facts = await phases.run("choose", () => observeCluster(deps.etcd, deps.observe, signal));
+  const position = await openHistory(deps, facts, signal);
+  const name: BackupName =
+    request.trigger === "schedule"
+      ? { kind: "slot", timeMs: request.slotMs, schedule: request.schedule }
+      : { kind: "demand", timeMs: startedMs, id: run };
+  const backup = formatBackupName(name);
+  const { lineage } = position.history.lineage;
+  if (position.listing.backups.some((listed) => listed.lineage === lineage && listed.backup === backup)) {
+    return { kind: "superseded", lineage, backup };
+  }
+  await using taken = await takeSnapshot(deps, facts, position.newest?.samples ?? [], run, phases, signal);
+  refuseContradiction(position, taken);
+  const draft = writeDraft(deps, request, { ...position, backup, facts, taken, startedMs });
+  try {
+    return { kind: "committed", manifest: await commitBackup(deps, draft, taken.path, deps.newId(), phases, signal) };
+  } catch (error) {
+    if (request.trigger === "schedule" && wasSuperseded(error, signal)) return { kind: "superseded", lineage, backup };
+    throw error;
+  }
+}
+
+export interface Position {
+  readonly identity: RepositoryIdentity;
+  readonly listing: Listing;
+  readonly history: LineageHistory;
+  /** The newest believed manifest of the lineage. */
+  readonly newest: Manifest | undefined;
+}
+
+/** Finds the lineage that the live cluster continues, creating repository and first lineage where there are none. */
+async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal: AbortSignal): Promise<Position> {
+  const identity = (await readIdentity(deps.store, deps.cluster, signal)) ?? (await create(deps, signal));
+  const listing = await listRepository(deps.store, signal);
+  const histories = await readHistories(deps.store, listing, deps.trusted, signal);
+  const judgement = judgeHistory(histories, liveHistory(facts));
+  switch (judgement.kind) {
+    case "continues": {
+      const newest = histories.find(({ lineage }) => lineage.lineage === judgement.history.lineage.lineage)?.newest;
+      return { identity, listing, history: judgement.history, newest };
+    }
+    case "first": {
+      const lineage = await createLineage(
+        deps.store,
+        {
+          lineage: identity.firstLineage,
+          kind: "live",
+          clusterId: formatId(facts.clusterId),
+          parent: null,
+          minimumRevision: 0n,
+          reason: "the first backup of this cluster",
+        },
+        deps.clock.now(),
+        signal,
+      );
+      deps.emit({ name: "lineage.created", lineage: lineage.lineage, reason: lineage.reason, clusterId: lineage.clusterId ?? "" });
+      const again = judgeHistory([{ lineage, highestRevision: 0n, highestRaftIndex: 0n }], liveHistory(facts));
+      if (again.kind !== "continues") throw foreign(again.kind === "foreign" ? again.seen : "its first lineage cannot be read back");
+      return { identity, listing, history: again.history, newest: undefined };
+    }
+    case "foreign":
+      throw foreign(judgement.seen);
+  }
+}
+
+async function create(deps: BackupDependencies, signal: AbortSignal): Promise<RepositoryIdentity> {
+  const ids = { repository: deps.newId(), firstLineage: deps.newId() };
+  const { identity, created } = await createRepository(deps.store, deps.cluster, ids, deps.clock.now(), signal);
+  if (created) deps.emit({ name: "repository.created", repository: identity.id, cluster: identity.cluster });
+  return identity;
+}
+
+export function liveHistory(facts: ClusterFacts): {
+  readonly clusterId: string;
+  readonly revision: bigint;
+  readonly raftIndex: bigint;
+  readonly quorum: boolean;
+} {
+  return {
+    clusterId: formatId(facts.clusterId),
+    revision: facts.highestRevision,
+    raftIndex: facts.highestRaftIndex,
+    quorum: facts.quorum,
+  };
+}
+
+function refuseContradiction(position: Position, taken: Taken): void {
+  const contradiction = findContradiction(position.newest?.samples ?? [], taken.facts.probed);
+  if (contradiction !== undefined) throw foreign(contradiction);
+}
+
+export function foreign(seen: string): Fault {
+  return new Fault("lineage-foreign", `another history than the repository's: ${seen}`, {
+    hint: "if the cluster was restored or made anew on purpose, run: etcd-lifeboat adopt",
+  });
+}
+
+function writeDraft(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  known: Position & { readonly backup: string; readonly facts: ClusterFacts; readonly taken: Taken; readonly startedMs: number },
+): Draft {
+  const { facts, taken, history, identity } = known;
+  const { before, source } = taken;
+  return {
+    schema: manifestSchemaId,
+    tool: { name: "etcd-lifeboat", version: deps.toolVersion },
+    repository: identity.id,
+    lineage: history.lineage.lineage,
+    backup: known.backup,
+    trigger: request.trigger,
+    slot: request.trigger === "schedule" ? { schedule: request.schedule, time: formatInstant(request.slotMs) } : null,
+    label: request.trigger === "demand" ? (request.label ?? null) : null,
+    startedAt: formatInstant(known.startedMs),
+    cluster: { name: deps.cluster, id: formatId(facts.clusterId) },
+    source: {
+      memberId: formatId(before.memberId),
+      name: source.member.name,
+      url: source.member.seen.up ? source.member.seen.address.url : "",
+      version: before.version,
+      learner: before.learner,
+      leader: before.leader === before.memberId,
+      raftTerm: before.raftTerm,
+      raftIndex: before.raftIndex,
+      reason: source.reason,
+    },
+    live: {
+      quorum: facts.quorum,
+      highestRevision: highest([history.highestRevision, facts.highestRevision, before.revision, taken.facts.revision]),
+      highestRaftIndex: highest([history.highestRaftIndex, facts.highestRaftIndex, before.raftIndex]),
+      members: facts.members.map(manifestMember),
+      alarms: (facts.alarms ?? []).map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })),
+      v2: facts.v2,
+    },
+    content: writeContent(taken),
+    samples: [...taken.facts.samples],
+  };
+}
+
+/** What a scanned file says of itself, in the manifest's form. */
+export function writeContent({ facts, drained }: Pick<Taken, "facts" | "drained">): Manifest["content"] {
+  return {
+    revision: facts.revision,
+    compactRevision: facts.compactRevision,
+    consistentIndex: facts.consistentIndex,
+    term: facts.term ?? null,
+    storageVersion: facts.storageVersion ?? null,
+    clusterVersion: facts.clusterVersion ?? null,
+    keys: facts.keys,
+    rows: facts.rows,
+    leases: facts.leases,
+    authEnabled: facts.authEnabled,
+    dbBytes: drained.dbBytes,
+    logicalBytes: facts.logicalBytes,
+    members: facts.members.map(manifestMember),
+    alarms: facts.alarms.map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })),
+    seal: drained.seal,
+  };
+}
+
+function manifestMember(member: {
+  readonly id: bigint;
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly learner: boolean;
+}): ManifestMember {
+  const { id, name, peerUrls, clientUrls, learner } = member;
+  return { id: formatId(id), name, peerUrls: [...peerUrls], clientUrls: [...clientUrls], learner };
+}
+
+function highest(values: readonly bigint[]): bigint {
+  return values.reduce((top, value) => (value > top ? value : top), 0n);
+}
+
