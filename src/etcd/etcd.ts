@@ -4,8 +4,10 @@
  */
 export interface Etcd extends AsyncDisposable {
   /**
-   * The member list as one reachable endpoint gives it. Endpoints are tried in order; rejects with the first fault
-   * that is not `etcd-unreachable`/`etcd-timeout`, else with `etcd-unreachable` naming every endpoint and why.
+   * The member list as the first endpoint that answers knows it, also without quorum. Endpoints are tried in order, also
+   * past one that is broken in some other way; `etcd-auth` is final at once. When none answers: the most telling fault,
+   * that is the first that is not `etcd-unreachable`, `etcd-timeout` or `etcd-unsupported` (a learner cannot answer),
+   * else `etcd-unreachable` naming every endpoint and why (a single endpoint's own fault as it is).
    */
   members(signal: AbortSignal): Promise<MemberList>;
 
@@ -38,10 +40,13 @@ export interface MemberConnection extends AsyncDisposable {
   defragmenting(signal: AbortSignal): Promise<boolean | undefined>;
 
   /**
-   * The messages of Maintenance.Snapshot exactly as they come, not interpreted; the stream is cancelled when the
-   * iteration ends early or the signal is aborted. Back-pressure of the consumer reaches the server.
+   * The messages of Maintenance.Snapshot exactly as they come, not interpreted, in non-empty batches: whole batches are
+   * a third faster than single messages. A batch is handed over at once it is large, or after a few milliseconds. The
+   * stream is cancelled when the iteration ends early or the signal is aborted; back-pressure of the consumer reaches
+   * the server, and holds up other calls on this connection while it lasts. Messages that cannot be read are
+   * `snapshot-broken`; the end of the iteration is the server's OK. There is no deadline but the signal's.
    */
-  snapshot(signal: AbortSignal): AsyncIterable<SnapshotMessage>;
+  snapshot(signal: AbortSignal): AsyncIterable<readonly SnapshotMessage[]>;
 
   /** How often the transport was established so far: 1 while the first connection lives. More means that answers may be another process's. */
   readonly connections: number;

@@ -1,0 +1,184 @@
+import { Fault, throwIfAborted } from "../faults.ts";
+import { Channel } from "./channel.ts";
+import type { Timeouts } from "./channel.ts";
+import type { Alarm, HashKv, Member, MemberAddress, MemberConnection, MemberList, MemberStatus } from "./etcd.ts";
+import type { SnapshotMessage, V2Content } from "./etcd.ts";
+import { askDefragmenting } from "./metrics.ts";
+import type { Endpoint, Session } from "./session.ts";
+import { readSnapshot } from "./snapshot-stream.ts";
+import { askV2 } from "./v2.ts";
+import { alarmMethod, hashKvMethod, memberListMethod, rangeMethod, statusMethod } from "./wire.ts";
+import type { AlarmAnswer, Header, HashKvAnswer, MemberListAnswer, Method, StatusAnswer } from "./wire.ts";
+
+/** A key that nobody uses: below every printable name, and never written. */
+const absentKey = Buffer.from("\0etcd-lifeboat");
+
+/** The calls to one member, on one connection. Every failure is a Fault. */
+export class MemberCalls implements MemberConnection {
+  readonly address: MemberAddress;
+  readonly #endpoint: Endpoint;
+  readonly #channel: Channel;
+  readonly #session: Session;
+  readonly #timeouts: Timeouts;
+  readonly #closed: () => void;
+
+  constructor(address: MemberAddress, session: Session, timeouts: Timeouts, closed: () => void) {
+    const { tls } = session.options;
+    this.address = address;
+    this.#endpoint = { name: address.name, url: address.url, serverName: address.serverName ?? tls.paths.serverName };
+    this.#channel = new Channel(address.url, tls, this.#endpoint.serverName, timeouts);
+    this.#session = session;
+    this.#timeouts = timeouts;
+    this.#closed = closed;
+  }
+
+  get connections(): number {
+    return this.#channel.connections;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed();
+    await this.#channel[Symbol.asyncDispose]();
+  }
+
+  async status(signal: AbortSignal): Promise<MemberStatus> {
+    return this.#call(statusMethod, {}, toStatus, signal);
+  }
+
+  async alarms(signal: AbortSignal): Promise<readonly Alarm[]> {
+    return this.#call(alarmMethod, { action: "GET" }, toAlarms, signal);
+  }
+
+  async hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv> {
+    const question = { revision: revision.toString() };
+    return this.#call(hashKvMethod, question, toHashKv, signal, this.#timeouts.hashKvMs);
+  }
+
+  async linearizableRead(signal: AbortSignal): Promise<bigint> {
+    const question = { key: absentKey, countOnly: true };
+    return this.#call(rangeMethod, question, (_answer, header) => BigInt(header.revision), signal);
+  }
+
+  /** The member list as this member knows it, without a quorum's blessing. */
+  async members(signal: AbortSignal): Promise<MemberList> {
+    return this.#call(memberListMethod, { linearizable: false }, toMemberList, signal);
+  }
+
+  async v2Content(signal: AbortSignal): Promise<V2Content> {
+    const { version } = await this.status(signal);
+    return askV2(this.address.url, version, this.#http, signal);
+  }
+
+  async defragmenting(signal: AbortSignal): Promise<boolean | undefined> {
+    return askDefragmenting(this.address.metricsUrl ?? this.address.url, this.#http, signal);
+  }
+
+  async *snapshot(signal: AbortSignal): AsyncGenerator<readonly SnapshotMessage[], void, undefined> {
+    let used: string | undefined;
+    let fresh = true;
+    // Ends after the second attempt: a token is renewed once, and only before the first message.
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#session.prepare(this.#endpoint);
+        used = await this.#session.token(this.#endpoint, signal);
+        for await (const batch of readSnapshot(this.#channel, used, signal)) {
+          fresh = false;
+          yield batch;
+        }
+        return;
+      } catch (error) {
+        if (attempt === 1 && fresh && (await this.#session.renew(error, used, this.#endpoint, signal))) continue;
+        throw await this.#explain(error, "Snapshot", signal);
+      }
+    }
+  }
+
+  get #http(): { tls: Session["options"]["tls"]; serverName: string | undefined } {
+    return { tls: this.#session.options.tls, serverName: this.#endpoint.serverName };
+  }
+
+  async #call<Question, Answer extends { readonly header: Header | null }, Value>(
+    method: Method<Question, Answer>,
+    question: Question,
+    read: (answer: Answer, header: Header) => Value,
+    signal: AbortSignal,
+    timeoutMs = this.#timeouts.callMs,
+  ): Promise<Value> {
+    let used: string | undefined;
+    const attempt = async (): Promise<Answer> => {
+      used = await this.#session.token(this.#endpoint, signal);
+      return this.#channel.unary(method, question, used, timeoutMs, signal);
+    };
+    try {
+      await this.#session.prepare(this.#endpoint);
+      const answer = await attempt().catch(async (error: unknown) => {
+        if (await this.#session.renew(error, used, this.#endpoint, signal)) return attempt();
+        throw error;
+      });
+      if (answer.header === null) throw this.#headless(method.name);
+      return read(answer, answer.header);
+    } catch (error) {
+      throw await this.#explain(error, method.name, signal);
+    }
+  }
+
+  #headless(call: string): Fault {
+    return new Fault("etcd-not-etcd", `${this.address.url} answers ${call} without a header, which etcd never does`);
+  }
+
+  async #explain(error: unknown, call: string, signal: AbortSignal): Promise<Fault> {
+    throwIfAborted(signal);
+    return this.#session.explain(error, this.#endpoint, call, signal);
+  }
+}
+
+function toStatus(answer: StatusAnswer, header: Header): MemberStatus {
+  return {
+    clusterId: BigInt(header.clusterId),
+    memberId: BigInt(header.memberId),
+    revision: BigInt(header.revision),
+    raftTerm: BigInt(answer.raftTerm),
+    raftIndex: BigInt(answer.raftIndex),
+    raftAppliedIndex: answer.raftAppliedIndex === "0" ? undefined : BigInt(answer.raftAppliedIndex),
+    version: answer.version,
+    storageVersion: answer.storageVersion === "" ? undefined : answer.storageVersion,
+    leader: BigInt(answer.leader),
+    learner: answer.isLearner,
+    dbBytes: Number(answer.dbSize),
+    dbInUseBytes: answer.dbSizeInUse === "0" ? undefined : Number(answer.dbSizeInUse),
+    quotaBytes: answer.dbSizeQuota === "0" ? undefined : Number(answer.dbSizeQuota),
+    errors: answer.errors,
+  };
+}
+
+function toAlarms(answer: AlarmAnswer): readonly Alarm[] {
+  return answer.alarms.map(({ memberID, alarm }) => ({
+    memberId: BigInt(memberID),
+    kind: alarm === "NOSPACE" || alarm === "CORRUPT" ? alarm : "UNKNOWN",
+  }));
+}
+
+function toHashKv(answer: HashKvAnswer, header: Header): HashKv {
+  return {
+    memberId: BigInt(header.memberId),
+    clusterId: BigInt(header.clusterId),
+    hash: answer.hash,
+    compactRevision: BigInt(answer.compactRevision),
+    revision: BigInt(header.revision),
+    hashRevision: answer.hashRevision === "0" ? undefined : BigInt(answer.hashRevision),
+  };
+}
+
+function toMemberList(answer: MemberListAnswer, header: Header): MemberList {
+  return {
+    clusterId: BigInt(header.clusterId),
+    answeredBy: BigInt(header.memberId),
+    members: answer.members.map((member): Member => ({
+      id: BigInt(member.ID),
+      name: member.name,
+      peerUrls: member.peerURLs,
+      clientUrls: member.clientURLs,
+      learner: member.isLearner,
+    })),
+  };
+}
