@@ -1,0 +1,147 @@
+import type { Emit, ObservedMember } from "../events.ts";
+import { redact } from "./redact.ts";
+
+/** What is known of the cluster, the schedules and the store, as the events so far say. */
+export interface Status {
+  readonly cluster: string;
+  readonly version: string;
+  readonly schedules: readonly ScheduleStatus[];
+  /** undefined: not looked yet, or nobody answered. */
+  readonly quorum: boolean | undefined;
+  readonly members: readonly ObservedMember[];
+  readonly store: { readonly up: boolean; readonly backups: number | undefined; readonly message: string } | undefined;
+  /** The runs that are going on, oldest first. */
+  readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
+  /** What went wrong lately, newest first. */
+  readonly troubles: readonly Trouble[];
+}
+
+export interface ScheduleStatus {
+  readonly name: string;
+  readonly lastSuccessMs: number | undefined;
+  readonly lastBackup: string | undefined;
+  readonly storedBytes: number | undefined;
+  readonly nextRunMs: number | undefined;
+  readonly intervalMs: number | undefined;
+  /** Of the newest run of this process; undefined: none ended yet. */
+  readonly lastFailure: string | undefined;
+}
+
+export interface Trouble {
+  readonly atMs: number;
+  readonly about: string;
+  readonly message: string;
+}
+
+const mostTroubles = 10;
+const mostRuns = 32;
+
+export interface StatusOptions {
+  readonly cluster: string;
+  readonly version: string;
+  readonly schedules: readonly string[];
+  readonly now: () => number;
+}
+
+/** Remembers what the status page shows; bounded, whatever is told. */
+export function openStatus(options: StatusOptions): { readonly listen: Emit; readonly read: () => Status } {
+  let status: Status = {
+    cluster: options.cluster,
+    version: options.version,
+    schedules: options.schedules.map((name) => ({ ...unknownSchedule, name })),
+    quorum: undefined,
+    members: [],
+    store: undefined,
+    running: [],
+    troubles: [],
+  };
+
+  function onSchedule(name: string | undefined, change: Partial<ScheduleStatus>): void {
+    const schedules = status.schedules.map((schedule) =>
+      schedule.name === name ? { ...schedule, ...change } : schedule,
+    );
+    status = { ...status, schedules };
+  }
+  function onTrouble(about: string, message: string): void {
+    const trouble = { atMs: options.now(), about, message: redact(message) };
+    // What repeats itself is shown once, with its newest time.
+    const others = status.troubles.filter((other) => other.about !== about || other.message !== trouble.message);
+    status = { ...status, troubles: [trouble, ...others].slice(0, mostTroubles) };
+  }
+  function onEnd(run: string): void {
+    status = { ...status, running: status.running.filter((other) => other.run !== run) };
+  }
+
+  const listen: Emit = (event) => {
+    switch (event.name) {
+      case "schedule.read":
+        onSchedule(event.schedule, { lastSuccessMs: event.lastSuccessMs });
+        break;
+      case "schedule.planned":
+        onSchedule(event.schedule, { nextRunMs: event.nextRunMs, intervalMs: event.intervalMs });
+        break;
+      case "schedule.missed":
+        onTrouble(`schedule ${event.schedule}`, `${event.slots} slots passed while nobody could run`);
+        break;
+      case "backup.started":
+        status = {
+          ...status,
+          running: [...status.running, { run: event.run, schedule: event.schedule }].slice(-mostRuns),
+        };
+        break;
+      case "source.failed":
+        onTrouble(`member ${event.member}`, event.message);
+        break;
+      case "backup.committed":
+        onEnd(event.run);
+        onSchedule(event.schedule, {
+          lastSuccessMs: event.committedMs,
+          lastBackup: event.backup,
+          storedBytes: event.storedBytes,
+          lastFailure: undefined,
+        });
+        break;
+      case "backup.superseded":
+        onEnd(event.run);
+        onSchedule(event.schedule, { lastFailure: undefined });
+        break;
+      case "backup.failed":
+        onEnd(event.run);
+        onSchedule(event.schedule, { lastFailure: redact(event.message) });
+        onTrouble(event.schedule === undefined ? "backup" : `schedule ${event.schedule}`, event.message);
+        break;
+      case "cluster.observed":
+        status = { ...status, quorum: event.quorum, members: event.members };
+        break;
+      case "cluster.unobserved": {
+        const members = status.members.map(({ member }) => ({
+          member,
+          up: false as const,
+          code: event.code,
+          message: event.message,
+        }));
+        status = { ...status, quorum: undefined, members };
+        onTrouble("cluster", event.message);
+        break;
+      }
+      case "store.observed":
+        status = { ...status, store: { up: event.up, backups: event.backups, message: event.message } };
+        if (!event.up) onTrouble("store", event.message);
+        break;
+      case "warning":
+        onTrouble(event.about, event.message);
+        break;
+      default: // not on the page
+    }
+  };
+  return { listen, read: () => status };
+}
+
+const unknownSchedule = {
+  lastSuccessMs: undefined,
+  lastBackup: undefined,
+  storedBytes: undefined,
+  nextRunMs: undefined,
+  intervalMs: undefined,
+  lastFailure: undefined,
+};

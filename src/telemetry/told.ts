@@ -1,0 +1,199 @@
+import type { EventName, LifeboatEvent } from "../events.ts";
+import { redact } from "./redact.ts";
+
+export type Level = "error" | "warn" | "info" | "debug";
+
+/** What a log line says, before it has a form: only allow-listed fields, bigint as strings, absent ones left out. */
+export interface Told {
+  readonly level: Level;
+  readonly event: string;
+  readonly fields: readonly ToldField[];
+}
+
+export interface ToldField {
+  readonly key: string;
+  readonly kind: Kind;
+  readonly value: ToldValue;
+}
+
+export type ToldValue = string | number | boolean | readonly string[] | readonly (readonly ToldField[])[];
+
+/** How a field is checked at run time, and how it looks to people. */
+export type Kind = "text" | "number" | "bytes" | "time" | "duration" | "flag" | "wide" | "names" | "rows";
+
+type Keys<T> = T extends unknown ? keyof T : never;
+type ValueOf<T, K> = T extends unknown ? (K extends keyof T ? NonNullable<T[K]> : never) : never;
+type KindOf<V> = [V] extends [string]
+  ? "text"
+  : [V] extends [number]
+    ? "number" | "bytes" | "time" | "duration"
+    : [V] extends [boolean]
+      ? "flag"
+      : [V] extends [bigint]
+        ? "wide"
+        : [V] extends [readonly string[]]
+          ? "names"
+          : [V] extends [readonly (infer Row)[]]
+            ? Fields<Row>
+            : never;
+/** Every field of T, so that a new one does not compile until somebody decided how it is told. */
+type Fields<T> = { readonly [K in Exclude<Keys<T>, "name">]: KindOf<ValueOf<T, K>> };
+type AnyFields = { readonly [key: string]: Kind | AnyFields };
+
+type EventOf<N extends EventName> = Extract<LifeboatEvent, { readonly name: N }>;
+interface Rule<E> {
+  /** "never": not a line of a log at any level. */
+  readonly level: Level | "never" | ((event: E) => Level);
+  readonly fields: Fields<E>;
+  /** For what is told over and over: lines of one topic whose state did not change are debug. */
+  readonly watched?: (event: E) => { readonly topic: string; readonly state: string };
+}
+
+const fault = { code: "text", message: "text" } as const;
+const run = { run: "text", trigger: "text", schedule: "text", slotMs: "time" } as const;
+
+/** The one table of what is logged: level and fields of every event. */
+const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
+  "daemon.started": { level: "info", fields: { version: "text", cluster: "text", store: "text" } },
+  "daemon.ready": { level: "info", fields: { listen: "text" } },
+  "daemon.stopping": { level: "info", fields: { reason: "text" } },
+  "daemon.stopped": { level: (e) => (e.exitStatus === 0 ? "info" : "error"), fields: { exitStatus: "number" } },
+
+  "schedule.read": {
+    level: "info",
+    fields: { schedule: "text", lastSuccessMs: "time", lastSlotMs: "time", backups: "number" },
+    watched: (e) => ({ topic: `schedule ${e.schedule}`, state: e.lastSuccessMs === undefined ? "never" : "some" }),
+  },
+  "schedule.planned": { level: "info", fields: { schedule: "text", nextRunMs: "time", intervalMs: "duration" } },
+  "schedule.missed": { level: "warn", fields: { schedule: "text", slots: "number", newestSlotMs: "time" } },
+
+  "backup.started": { level: "info", fields: run },
+  "source.chosen": {
+    level: "info",
+    fields: { run: "text", member: "text", reason: "text", rejected: { member: "text", why: "text" } },
+  },
+  "source.failed": { level: "warn", fields: { run: "text", member: "text", ...fault } },
+  "backup.progress": {
+    level: "never",
+    fields: { run: "text", phase: "text", doneBytes: "bytes", totalBytes: "bytes" },
+  },
+  "backup.phase": { level: "debug", fields: { run: "text", phase: "text", durationMs: "duration", bytes: "bytes" } },
+  "backup.committed": {
+    level: (e) => (e.extrasMissing > 0 || !e.quorum ? "warn" : "info"),
+    fields: {
+      ...run,
+      backup: "text",
+      lineage: "text",
+      member: "text",
+      quorum: "flag",
+      revision: "wide",
+      keys: "number",
+      plainBytes: "bytes",
+      storedBytes: "bytes",
+      committedMs: "time",
+      durationMs: "duration",
+      extrasMissing: "number",
+    },
+  },
+  "backup.superseded": { level: "info", fields: { run: "text", schedule: "text", slotMs: "time", backup: "text" } },
+  "backup.failed": {
+    level: "error",
+    fields: { ...run, phase: "text", ...fault, hint: "text", retryable: "flag", durationMs: "duration" },
+  },
+
+  "cluster.observed": {
+    level: (e) => (e.quorum && e.members.every((m) => m.up && m.alarms.length === 0) ? "info" : "warn"),
+    fields: {
+      members: {
+        member: "text",
+        up: "flag",
+        leader: "flag",
+        learner: "flag",
+        version: "text",
+        revision: "wide",
+        dbBytes: "bytes",
+        dbInUseBytes: "bytes",
+        quotaBytes: "bytes",
+        alarms: "names",
+        ...fault,
+      },
+      quorum: "flag",
+    },
+    watched: (e) => ({
+      topic: "cluster",
+      state: JSON.stringify([
+        e.quorum,
+        e.members.map((m) => (m.up ? [m.member, m.leader, m.learner, m.version, m.alarms] : [m.member, m.code])),
+      ]),
+    }),
+  },
+  "cluster.unobserved": { level: "warn", fields: fault, watched: (e) => ({ topic: "cluster", state: e.code }) },
+  "spool.observed": { level: "debug", fields: { freeBytes: "bytes", sizeBytes: "bytes", freeInodes: "number" } },
+  "store.observed": {
+    level: (e) => (e.up ? "info" : "warn"),
+    fields: { up: "flag", backups: "number", message: "text" },
+    watched: (e) => ({ topic: "store", state: e.up ? "up" : "down" }),
+  },
+
+  "repository.created": { level: "info", fields: { repository: "text", cluster: "text" } },
+  "lineage.created": { level: "info", fields: { lineage: "text", reason: "text", clusterId: "text" } },
+  "spool.swept": { level: "info", fields: { files: "number", bytes: "bytes" } },
+  "uploads.swept": { level: "info", fields: { uploads: "number" } },
+
+  warning: { level: "warn", fields: { about: "text", message: "text" } },
+};
+
+/** What does not change is told again after this long, so that trouble of a week is not one line at its start. */
+const remindMs = 3_600_000;
+
+/** Turns events into what a log says of them; undefined: nothing. It remembers what was told last of each watched topic. */
+export function openTelling(): (event: LifeboatEvent, nowMs: number) => Told | undefined {
+  const last = new Map<string, { readonly state: string; readonly toldMs: number }>();
+  return (event, nowMs) => {
+    // The table's type binds each rule to its event; one lookup by name loses that bond, and this gives it back.
+    const rule = rules[event.name] as unknown as Rule<LifeboatEvent> & { readonly fields: AnyFields };
+    if (rule.level === "never") return undefined;
+    let level: Level = typeof rule.level === "function" ? rule.level(event) : rule.level;
+    const watched = rule.watched?.(event);
+    if (watched !== undefined) {
+      const before = last.get(watched.topic);
+      if (before?.state === watched.state && Math.abs(nowMs - before.toldMs) < remindMs) level = "debug";
+      else last.set(watched.topic, { state: watched.state, toldMs: nowMs });
+    }
+    return { level, event: event.name, fields: allowed(event, rule.fields) };
+  };
+}
+
+/** Lists are cut: a log line is for reading. */
+const longestList = 64;
+
+function allowed(source: unknown, fields: AnyFields): readonly ToldField[] {
+  const values = new Map<string, unknown>(typeof source === "object" && source !== null ? Object.entries(source) : []);
+  const told: ToldField[] = [];
+  for (const [key, kind] of Object.entries(fields)) {
+    const value = values.get(key);
+    if (value !== undefined) told.push(field(key, kind, value));
+  }
+  return told;
+}
+
+/** A value that is not of its kind is named, never printed: whatever it is (an Error with its causes?), nobody allowed it. */
+function field(key: string, kind: Kind | AnyFields, value: unknown): ToldField {
+  if (typeof kind === "object") {
+    if (!Array.isArray(value)) return unfit(key, value);
+    return { key, kind: "rows", value: value.slice(0, longestList).map((row) => allowed(row, kind)) };
+  }
+  if (kind === "names") {
+    if (!Array.isArray(value)) return unfit(key, value);
+    const names = value.slice(0, longestList).map((name) => (typeof name === "string" ? redact(name) : "[unfit]"));
+    return { key, kind, value: names };
+  }
+  if (kind === "text") return typeof value === "string" ? { key, kind, value: redact(value) } : unfit(key, value);
+  if (kind === "flag") return typeof value === "boolean" ? { key, kind, value } : unfit(key, value);
+  if (kind === "wide") return typeof value === "bigint" ? { key, kind, value: value.toString() } : unfit(key, value);
+  return typeof value === "number" ? { key, kind, value } : unfit(key, value);
+}
+
+function unfit(key: string, value: unknown): ToldField {
+  return { key, kind: "text", value: `[unfit: ${Array.isArray(value) ? "array" : typeof value}]` };
+}

@@ -1,0 +1,96 @@
+import { expect, test } from "vitest";
+
+import { statusPage } from "../../src/telemetry/status-page.ts";
+import { openStatus } from "../../src/telemetry/status.ts";
+import { samples, upMember } from "./samples.ts";
+
+const nowMs = Date.UTC(2026, 2, 1, 6, 30);
+
+function open() {
+  return openStatus({ cluster: "prod", version: "0.1.0", schedules: ["hourly", "daily"], now: () => nowMs });
+}
+
+test("the page shows the cluster, each schedule's last success and next run, members and trouble", async () => {
+  const { listen, read } = open();
+  for (const event of [
+    samples["schedule.read"],
+    { ...samples["schedule.planned"], nextRunMs: Date.UTC(2026, 2, 1, 7) },
+    samples["cluster.observed"],
+    samples["store.observed"],
+    samples["backup.started"],
+    samples["backup.committed"],
+    { ...samples["backup.started"], run: "2", schedule: "daily" },
+    { ...samples["backup.failed"], run: "2", schedule: "daily" },
+  ]) {
+    listen(event);
+  }
+  await expect(statusPage(read(), nowMs)).toMatchFileSnapshot("golden/status.html.txt");
+});
+
+test("before anything is known the page says so", () => {
+  const page = statusPage(open().read(), nowMs);
+  expect(page).toContain("etcd: not reached · store: not looked yet · no backup running");
+  expect(page).toContain("none known");
+});
+
+test("a schedule is overdue after two intervals and ten minutes", () => {
+  const { listen, read } = open();
+  listen({ ...samples["schedule.read"], lastSuccessMs: nowMs - 2 * 3_600_000 - 600_000 });
+  listen(samples["schedule.planned"]);
+  expect(statusPage(read(), nowMs)).not.toContain("overdue");
+  expect(statusPage(read(), nowMs + 1)).toContain("overdue");
+});
+
+test("a failed run is running no more, and a later success clears the failure", () => {
+  const { listen, read } = open();
+  listen(samples["backup.started"]);
+  expect(read().running).toHaveLength(1);
+  listen(samples["backup.failed"]);
+  expect(read().running).toEqual([]);
+  expect(read().schedules[0]?.lastFailure).toBe("no connection to s3.example.org");
+  listen(samples["backup.committed"]);
+  expect(read().schedules[0]?.lastFailure).toBeUndefined();
+});
+
+test("members of a cluster that nobody reaches are down, and quorum is not known", () => {
+  const { listen, read } = open();
+  listen({ name: "cluster.observed", members: [upMember], quorum: true });
+  listen(samples["cluster.unobserved"]);
+  expect(read()).toMatchObject({ quorum: undefined, members: [{ member: "etcd1", up: false }] });
+});
+
+test("nothing that a server or a person wrote becomes markup", () => {
+  const evil = `<script>alert("x")</script>'&\u001b[2J\u202e`;
+  const { listen, read } = openStatus({ cluster: evil, version: evil, schedules: [evil], now: () => nowMs });
+  listen({ name: "warning", about: evil, message: evil });
+  listen({ ...samples["backup.failed"], schedule: evil, message: evil });
+  listen({
+    name: "cluster.observed",
+    quorum: false,
+    members: [
+      { ...upMember, member: evil, version: evil, alarms: [evil] },
+      { member: evil, up: false, code: "etcd-tls", message: evil },
+    ],
+  });
+  const page = statusPage(read(), nowMs);
+  expect(page.match(/alert/g)?.length).toBeGreaterThan(8);
+  expect(page).not.toMatch(/<script|alert\("|'&|\u202e/i);
+  expect(page).not.toContain("\u001b");
+});
+
+test("the page loads nothing and runs nothing", () => {
+  const page = statusPage(open().read(), nowMs);
+  expect(page).not.toMatch(/<script|<img|<link|@import|url\(|https?:/);
+});
+
+test("trouble without end is kept bounded, and what repeats itself once", () => {
+  const { listen, read } = open();
+  for (let count = 0; count < 1000; count += 1) {
+    listen({ name: "warning", about: "x", message: `m${count}` });
+    listen({ name: "warning", about: "x", message: "again" });
+    listen({ ...samples["backup.started"], run: `${count}` });
+  }
+  expect(read().troubles).toHaveLength(10);
+  expect(read().troubles.filter(({ message }) => message === "again")).toHaveLength(1);
+  expect(read().running).toHaveLength(32);
+});
