@@ -1,0 +1,122 @@
+import { isIPv4 } from "node:net";
+import { dotted, isSection, valueAt } from "./path.ts";
+import type { Path } from "./path.ts";
+import type { Problem } from "./problems.ts";
+import { oneStoreOnly } from "./schema.ts";
+import type { Config } from "./schema.ts";
+
+/** A doubt that does not stop anything; `about` is the dotted path that it concerns. */
+export interface ConfigWarning {
+  readonly about: string;
+  readonly message: string;
+}
+
+/** Rules between values, checked on what was written, so that they are told together with what is wrong in the values. */
+export function brokenRules(input: unknown): readonly Problem[] {
+  const problems: Problem[] = [];
+  const refuse = (path: Path, message: string): void => {
+    problems.push({ path, message, part: "key" });
+  };
+  const has = (...path: Path): boolean => valueAt(input, path) !== undefined;
+
+  if (has("cluster", "tls", "cert") && !has("cluster", "tls", "key")) {
+    refuse(["cluster", "tls", "cert"], "is of no use without its key; write cluster.tls.key");
+  }
+  if (has("cluster", "tls", "key") && !has("cluster", "tls", "cert")) {
+    refuse(["cluster", "tls", "key"], "is of no use without its certificate; write cluster.tls.cert");
+  }
+  const endpoints = texts(valueAt(input, ["cluster", "endpoints"]));
+  if (has("cluster", "tls") && endpoints.length > 0 && endpoints.every((url) => /^http:/i.test(url))) {
+    refuse(["cluster", "tls"], "is of no use with http:// endpoints; write https://, or remove the section");
+  }
+  for (const [index, url] of endpoints.entries()) {
+    if (endpoints.indexOf(url) < index) refuse(["cluster", "endpoints", index], "is there twice");
+  }
+
+  const store = valueAt(input, ["repository", "store"]);
+  if (isSection(store) && (store["s3"] === undefined) === (store["directory"] === undefined)) {
+    refuse(["repository", "store"], oneStoreOnly);
+  }
+  if (isSection(valueAt(input, ["repository", "store", "s3"])) && !has("repository", "store", "s3", "region")) {
+    if (!has("repository", "store", "s3", "endpoint")) {
+      refuse(["repository", "store", "s3", "region"], "is missing; write the bucket's region, or set AWS_REGION");
+    }
+  }
+  const extras = valueAt(input, ["repository", "extras"]);
+  if (Array.isArray(extras) && extras.length > 0 && !has("repository", "encryption")) {
+    refuse(["repository", "extras"], "would be stored unencrypted; write repository.encryption, or remove extras");
+  }
+  const signing = valueAt(input, ["repository", "signing"]);
+  if (isSection(signing) && signing["key"] === undefined && texts(signing["trusted"]).length === 0) {
+    refuse(["repository", "signing"], "names neither a key nor trusted keys; write one of them, or remove the section");
+  }
+
+  const names = new Map<string, number>();
+  const schedules = valueAt(input, ["schedules"]);
+  for (const index of Array.isArray(schedules) ? schedules.keys() : []) {
+    const name = valueAt(schedules, [index, "name"]);
+    if (typeof name !== "string") continue;
+    const first = names.get(name);
+    if (first === undefined) names.set(name, index);
+    else refuse(["schedules", index, "name"], `is the name of ${dotted(["schedules", first])} already`);
+  }
+  return problems;
+}
+
+/** What is allowed and still worth a word. */
+export function doubts(config: Config): readonly ConfigWarning[] {
+  const warnings: ConfigWarning[] = [];
+  const { cluster, repository, schedules } = config;
+  const plain = cluster.endpoints.filter((url) => url.startsWith("http:") && !isLoopback(url));
+  const secure = cluster.endpoints.some((url) => url.startsWith("https:"));
+  if (plain.length > 0) {
+    const what = cluster.auth === undefined ? "the database" : "the database and the password";
+    warnings.push({
+      about: "cluster.endpoints",
+      message: `${what} will cross the network without TLS: ${plain.join(", ")}`,
+    });
+  }
+  if (secure && cluster.tls?.ca === undefined) {
+    const message =
+      "not set: the members' certificates are checked against the system's CAs, which seldom know etcd's own";
+    warnings.push({ about: "cluster.tls.ca", message });
+  }
+  if (repository.encryption === undefined) {
+    const message =
+      "not set: backups are stored unencrypted, and whoever reads the store reads every value in etcd, all Secrets of Kubernetes among them";
+    warnings.push({ about: "repository.encryption", message });
+  }
+  for (const [index, recipient] of (repository.encryption?.recipients ?? []).entries()) {
+    if (!exampleRecipients.includes(recipient)) continue;
+    const message = "is the key of the example, whose private half nobody has; make your own: age-keygen -o age.key";
+    warnings.push({ about: dotted(["repository", "encryption", "recipients", index]), message });
+  }
+  if (
+    repository.signing !== undefined &&
+    repository.signing.trusted.length > 0 &&
+    repository.signing.key === undefined
+  ) {
+    const message =
+      "not set, but trusted keys are: what is backed up from here is unsigned, and refused wherever they are trusted";
+    warnings.push({ about: "repository.signing.key", message });
+  }
+  if (schedules.length === 0) {
+    warnings.push({ about: "schedules", message: "empty: backups are taken by the command backup alone" });
+  }
+  return warnings;
+}
+
+/** The recipients of config/etcd-lifeboat.yaml; who copies that file and forgets them would encrypt to nobody. */
+const exampleRecipients: readonly string[] = [
+  "age1xc304nlqamdzcrsw3zzmtdle59637qjstsgg7fcgaz3c49d07v8qy5zrwc",
+  "age1g3lgrzepmvzztpv7yrd9hmamvus7h53e9neajrntcja29syfxyxs6qsxth",
+];
+
+function texts(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}
+
+function isLoopback(url: string): boolean {
+  const host = new URL(url).hostname;
+  return host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
+}

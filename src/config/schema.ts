@@ -1,0 +1,319 @@
+import { z } from "zod";
+import { readListenAddress, readServiceUrl } from "./address.ts";
+import { parseCron } from "./cron.ts";
+import { converted, duration, hostName, listenerUrl, path, readTimeZone, recipient, secret, size } from "./fields.ts";
+import { quote } from "./quote.ts";
+import { isFault } from "../faults.ts";
+
+/** Sections that later versions bring; each is refused by name, so that nobody believes in a retention that does not run. */
+export const laterSections: readonly string[] = [
+  "retention",
+  "proof",
+  "archive",
+  "drill",
+  "notify",
+  "hosts",
+  "hooks",
+  "upgrade",
+  "repository.copies",
+  "repository.coordination",
+];
+
+const tls = z
+  .strictObject({
+    ca: path
+      .optional()
+      .describe("PEM file with the CAs that signed the members' server certificates. Default: the system's CAs."),
+    cert: path.optional().describe("PEM file with the client certificate; read again when it is replaced."),
+    key: path.optional().describe("PEM file with the client certificate's key; read again when it is replaced."),
+    serverName: hostName("a name in the server certificate")
+      .optional()
+      .describe("Name that every member's server certificate must carry, where it is not the host of its URL."),
+  })
+  .describe("TLS towards etcd. Files are read again when they are replaced.");
+
+const auth = z
+  .strictObject({
+    username: z
+      .string()
+      .regex(/^[^:]{1,256}$/, "must be 1 to 256 characters without a colon; the password has a key of its own")
+      .describe("User of etcd; taking a snapshot needs the role root. Example: root"),
+    password: secret("Password of the user."),
+  })
+  .describe("User and password, where etcd has authentication on. A client certificate's CN needs no entry here.");
+
+const memberOverride = z.strictObject({
+  url: listenerUrl(2379)
+    .optional()
+    .describe("Client URL to use instead of the advertised one. Example: https://10.0.0.12:2379"),
+  serverName: hostName("a name in the server certificate")
+    .optional()
+    .describe("Name that this member's server certificate must carry."),
+  metricsUrl: listenerUrl(2381)
+    .optional()
+    .describe("Base URL of the metrics listener, where it is not the client URL. Example: http://10.0.0.12:2381"),
+});
+
+const cluster = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be 1 to 63 of a-z, 0-9 and -, not starting or ending with -")
+      .describe(
+        "Name of the cluster: the metric label, what repository.json must say, what dangerous commands ask to be typed. Example: prod",
+      ),
+    endpoints: z
+      .array(listenerUrl(2379).describe("A client URL. Example: https://10.0.0.11:2379"))
+      .min(1, "is empty; write at least one client URL of etcd")
+      .max(64)
+      .describe(
+        "Client URLs of members, or one address in front of them: members are discovered and addressed one by one.",
+      ),
+    tls: tls.optional(),
+    auth: auth.optional(),
+    members: z
+      .record(
+        z
+          .string()
+          .regex(/^(?!__proto__$)[!-~]{1,253}$/, "is no name of a member: visible ASCII characters, at most 253"),
+        memberOverride,
+      )
+      .prefault({})
+      .describe("By member name, only what discovery cannot know."),
+  })
+  .describe("The etcd cluster to keep.");
+
+const s3 = z
+  .strictObject({
+    bucket: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$/, "is no name of a bucket (for a key inside of it there is prefix)")
+      .describe("The bucket; it must exist. Example: etcd-backups"),
+    prefix: z
+      .string()
+      .max(500)
+      .regex(
+        /^([A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*)?$/,
+        "must be segments of A-Z, a-z, 0-9, ., _ and - joined by single slashes, without a slash at either end",
+      )
+      .default("")
+      .describe("Where in the bucket this cluster's repository lives. Example: prod"),
+    region: z
+      .string()
+      .regex(/^[A-Za-z0-9-]{1,64}$/, "is no region")
+      .optional()
+      .describe(
+        "The bucket's region. Default: AWS_REGION, AWS_DEFAULT_REGION, and with an endpoint us-east-1. Example: eu-central-1",
+      ),
+    endpoint: converted("a URL", { pattern: "^[Hh][Tt][Tt][Pp][Ss]?://" }, readServiceUrl)
+      .optional()
+      .describe(
+        "URL of a service that is not AWS. Default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS. Example: https://s3.example.org",
+      ),
+    pathStyle: z
+      .boolean()
+      .default(false)
+      .describe("Put the bucket into the path instead of the host name; most services that are not AWS want it."),
+    ca: path
+      .optional()
+      .describe("PEM file with the CAs of the endpoint's certificate. Default: AWS_CA_BUNDLE, else the system's CAs."),
+    credentials: z
+      .strictObject({
+        file: path.describe(
+          "A file like ~/.aws/credentials (its section [default]) that only its owner may read; read again when it changes. Example: /etc/etcd-lifeboat/s3-credentials",
+        ),
+      })
+      .optional()
+      .describe(
+        "Where the access key is found. Default: the AWS SDK's chain (AWS_ACCESS_KEY_ID, ~/.aws, instance role).",
+      ),
+    checksums: z
+      .enum(["full", "none"])
+      .default("full")
+      .describe(
+        "full: checksums with every upload. none: for old gateways that refuse them; stored bytes are then verified by reading back alone.",
+      ),
+  })
+  .describe("An S3 bucket.");
+
+const store = z
+  .strictObject({
+    s3: s3.optional(),
+    directory: path
+      .optional()
+      .describe("A directory on another disk or a network file system; it must exist. Example: /var/backups/etcd"),
+  })
+  .meta({ oneOf: [{ required: ["s3"] }, { required: ["directory"] }] })
+  .transform((given, context) => {
+    if (given.s3 !== undefined && given.directory === undefined) {
+      return { kind: "s3" as const, ...given.s3, region: given.s3.region ?? "us-east-1" };
+    }
+    if (given.directory !== undefined && given.s3 === undefined) {
+      return { kind: "directory" as const, directory: given.directory };
+    }
+    context.issues.push({ code: "custom", message: oneStoreOnly, input: given });
+    return z.NEVER;
+  })
+  .describe("Where the repository lives: exactly one of s3 and directory.");
+
+/** Told when `repository.store` names none or both. */
+export const oneStoreOnly = "must name exactly one of s3 and directory";
+
+const repository = z
+  .strictObject({
+    store,
+    readBack: z
+      .strictObject({
+        below: size(0, 1024 ** 5)
+          .optional()
+          .describe(
+            "Stored objects up to this size are read back in full; larger ones are verified by a CRC-32C over the whole object that the store confirms. Default: everything is read back. Example: 8GiB",
+          ),
+      })
+      .transform(({ below }) => ({ belowBytes: below }))
+      .prefault({})
+      .describe("How stored bytes are verified before a backup counts."),
+    compression: z
+      .strictObject({
+        level: z.int().min(1).max(19).default(1).describe("Level of zstd, 1 (fast) to 19 (small)."),
+      })
+      .prefault({})
+      .describe("Compression of snapshots."),
+    encryption: z
+      .strictObject({
+        recipients: z
+          .array(recipient.describe("Public key as age-keygen prints it."))
+          .min(1, "is empty; write at least one public key, as age-keygen prints it")
+          .max(64)
+          .describe(
+            "Public keys (age1...), each of which can open every backup. Keep one identity in escrow, away from the cluster.",
+          ),
+        identity: secret(
+          "Private key (an age identity file), only where restore, drill and deep verify run; the daemon needs none.",
+        ).optional(),
+      })
+      .optional()
+      .describe("Encryption with age. Without it, backups hold every Secret of Kubernetes in plain text."),
+    signing: z
+      .strictObject({
+        key: secret(
+          "Ed25519 private key (PKCS#8 PEM) that signs manifests. Made by: openssl genpkey -algorithm ed25519",
+        ).optional(),
+        trusted: z
+          .array(path.describe("PEM file with an Ed25519 public key. Made by: openssl pkey -in KEY -pubout"))
+          .max(64)
+          .prefault([])
+          .describe(
+            "Files with the public keys (SPKI PEM) whose manifests are believed; where there is one, unsigned and foreign manifests are refused.",
+          ),
+      })
+      .optional()
+      .describe("Signatures of manifests."),
+    extras: z
+      .array(path.describe("A file or directory."))
+      .max(256)
+      .prefault([])
+      .describe(
+        "Absolute paths of files and directories that are stored with every backup, only with encryption. Example: /etc/kubernetes/pki",
+      ),
+  })
+  .describe("Where and how backups are stored.");
+
+const spool = z
+  .strictObject({
+    directory: path
+      .prefault("/var/cache/etcd-lifeboat")
+      .describe(
+        "Directory of ours for the snapshot while it is worked on; needs room for one whole database. Best not on etcd's disk.",
+      ),
+    maxRate: size(1024 ** 2, 1024 ** 4)
+      .optional()
+      .describe(
+        "Most bytes per second to take from etcd, where the spool shares its disk. Default: no limit. Example: 200MiB",
+      ),
+  })
+  .transform(({ directory, maxRate }) => ({ directory, maxRateBytes: maxRate }))
+  .prefault({})
+  .describe("The local file into which a snapshot is drained.");
+
+const schedule = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "must be 1 to 31 of a-z, 0-9 and -, not starting with -")
+      .describe("Name of the schedule, part of its backups' names. Example: hourly"),
+    cron: converted("a cron expression in quotes", {}, (expression) => {
+      try {
+        return { value: { text: expression.trim(), fields: parseCron(expression) } };
+      } catch (error) {
+        if (isFault(error, "config-invalid")) return { why: `${quote(expression)} ${error.message}` };
+        throw error;
+      }
+    }).describe(
+      'Cron expression of 5 fields, or 6 with seconds first; one of day-of-month and day-of-week must be *. Example: "0 * * * *"',
+    ),
+    timeZone: converted("a time zone", {}, readTimeZone)
+      .prefault("UTC")
+      .describe(
+        "Time zone of the expression, as the IANA database names it. UTC has no hours that are skipped or repeated. Example: Europe/Berlin",
+      ),
+    jitter: duration(0, 86_400_000).prefault("0s").describe("Longest random delay after each slot. Example: 2m"),
+  })
+  .transform(({ name, cron, timeZone, jitter }) => ({
+    name,
+    cron: cron.text,
+    fields: cron.fields,
+    timeZone,
+    jitterMs: jitter,
+  }));
+
+const http = z
+  .strictObject({
+    listen: converted("HOST:PORT, such as 127.0.0.1:9979", { pattern: ":[0-9]{1,5}$" }, readListenAddress)
+      .prefault("127.0.0.1:9979")
+      .describe("Loopback address and port of /metrics, /livez and /readyz; port 0 takes a free one."),
+  })
+  .prefault({})
+  .describe("Metrics and health pages.");
+
+const log = z
+  .strictObject({
+    level: z.enum(["error", "warn", "info", "debug"]).default("info").describe("The least that is logged."),
+    format: z
+      .enum(["json", "text"])
+      .default("json")
+      .describe("One JSON object or one line of text per event, on stderr."),
+  })
+  .prefault({})
+  .describe("The log of run.");
+
+/** The whole configuration: its input is the YAML, its output the Config. Rules between values stand in rules.ts. */
+export const configSchema = z
+  .strictObject({
+    cluster,
+    repository,
+    spool,
+    schedules: z.array(schedule).max(32).prefault([]).describe("When backups are taken by run."),
+    http,
+    log,
+  })
+  .describe("Configuration of etcd-lifeboat.");
+
+/** The parsed configuration: durations in milliseconds, sizes in bytes, secrets as references. Frozen by loadConfig. */
+export type Config = z.output<typeof configSchema>;
+
+/** A node of the JSON schema, as far as this folder reads it. */
+export interface SchemaNode {
+  readonly description?: string;
+  readonly title?: string;
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly additionalProperties?: SchemaNode | false;
+  readonly items?: SchemaNode;
+}
+
+/** The configuration's JSON schema (draft 2020-12), for editors and for `config schema`. */
+export function configJsonSchema(): SchemaNode & Readonly<Record<string, unknown>> {
+  // zod types the result by JSON Schema's whole vocabulary; SchemaNode is the part that our own schema uses.
+  return z.toJSONSchema(configSchema, { io: "input" }) as SchemaNode & Readonly<Record<string, unknown>>;
+}
