@@ -1,6 +1,8 @@
 /**
  * Where objects live: S3, or a directory. Everything is written create-only; nothing is ever rewritten.
- * Every method rejects with a Fault (`store-*`), already free of the vendor's words, and honours its signal.
+ * Every method rejects with a Fault (`store-*`; `secret-unreadable` for a credentials file), already free of the vendor's words,
+ * and honours its signal. A name that is no `isObjectName` is refused. Nothing is retried without end, and nothing waits for ever:
+ * a transfer that makes no progress is a fault.
  */
 export interface Store {
   /** For messages and labels: `s3://bucket/prefix` or `directory:/path`. Never holds a secret. */
@@ -15,7 +17,8 @@ export interface Store {
 
   /**
    * Writes an object of any size from a stream, create-only like `create` but always `store-exists` when taken. Nothing is visible
-   * under `name` before it is complete and durable; a source that throws leaves nothing visible.
+   * under `name` before it is complete and durable; a source that throws leaves nothing visible, and what it threw comes out
+   * as it is. No object may be below another one (`k` and `k/x`): some stores refuse the second one with `store-exists`.
    */
   upload(name: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Uploaded>;
 
@@ -31,7 +34,10 @@ export interface Store {
   /** Size and, where the store vouches for one, the full-object checksum; undefined when there is no such object. */
   head(name: string, signal: AbortSignal): Promise<ObjectHead | undefined>;
 
-  /** All objects whose name starts with `prefix`, in byte order of their names; pages are fetched as they are consumed. */
+  /**
+   * All objects whose name starts with `prefix`, in byte order of their names; pages are fetched as they are consumed. What
+   * somebody else put there under a name that is no `isObjectName` is left out.
+   */
   list(prefix: string, signal: AbortSignal): AsyncIterable<ObjectEntry>;
 
   /** Removes an object; resolves when it is not there. */
@@ -73,5 +79,7 @@ export interface Uploaded {
  * joined by single slashes, 1000 bytes in all. Adapters refuse anything else, so that no name can leave the prefix.
  */
 export function isObjectName(name: string): boolean {
-  return name.length <= 1000 && /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*$/.test(name);
+  return (
+    name.length <= 1000 && /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*$/.test(name)
+  );
 }

@@ -1,0 +1,398 @@
+import { createHash, randomUUID } from "node:crypto";
+import { constants } from "node:fs";
+import { link, lstat, mkdir, open, readdir, realpath, stat, unlink } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Fault, throwIfAborted } from "../faults.ts";
+import { crc32c } from "./crc32c.ts";
+import { pull, unwrapSourceError } from "./source.ts";
+import { isObjectName, maximumDocumentBytes } from "./store.ts";
+import type { ObjectEntry, ObjectHead, Store, Uploaded } from "./store.ts";
+
+export interface DirectoryStoreOptions {
+  /** Must exist; it is never created, since a missing one is usually a file system that is not mounted. */
+  readonly directory: string;
+}
+
+/** Where unfinished writes live; object names never start with a dot, so it can never be one. */
+const temporaryDirectory = ".tmp";
+const pieceBytes = 1024 * 1024;
+
+/**
+ * Objects as files (0600) under one directory. Create-only is link(2) of a synced temporary file, since rename(2) overwrites;
+ * an object is reported as written only when its bytes, its name and every directory above it are on the disk.
+ */
+export function openDirectoryStore({ directory }: DirectoryStoreOptions): Store {
+  const root = new Root(directory);
+  return {
+    description: `directory:${directory}`,
+
+    async create(name, body, signal) {
+      await root.work("write", name, signal, async (path) => {
+        if (body.length > maximumDocumentBytes) throw tooLarge(name, body.length);
+        const published = await root.publish(path, signal, async (file) => await writeFully(file, body));
+        if (!published && !(await sameBytes(path, body))) throw exists(name);
+        // Also after "the same bytes are there": the attempt that wrote them may have died before it synced.
+        if (!published) await root.syncParents(path);
+      });
+    },
+
+    async upload(name, source, signal) {
+      return await root.work("write", name, signal, async (path) => {
+        let uploaded: Uploaded | undefined;
+        const published = await root.publish(path, signal, async (file) => {
+          uploaded = await writeStream(file, source, signal);
+        });
+        if (!published || uploaded === undefined) throw exists(name);
+        return uploaded;
+      });
+    },
+
+    async read(name, signal) {
+      return await root.work("read", name, signal, async (path) => {
+        await using file = await root.openObject(path, name);
+        const { size } = await file.stat();
+        if (size > maximumDocumentBytes) throw tooLarge(name, size);
+        return await file.readFile();
+      });
+    },
+
+    async *download(name, signal) {
+      const file = await root.work("read", name, signal, async (path) => await root.openObject(path, name));
+      try {
+        const { size } = await root.work("read", name, signal, async () => await file.stat());
+        let gone = 0;
+        for (;;) {
+          // A buffer for each piece, since the consumer may keep it.
+          const piece = Buffer.allocUnsafeSlow(Math.max(1, Math.min(pieceBytes, size - gone)));
+          const { bytesRead } = await root.work(
+            "read",
+            name,
+            signal,
+            async () => await file.read(piece, 0, piece.length),
+          );
+          if (bytesRead === 0 && gone === size) return;
+          gone += bytesRead;
+          if (bytesRead === 0 || gone > size) {
+            throw new Fault("store-damaged", `${name} changed its size from ${size} bytes while it was read`);
+          }
+          yield piece.subarray(0, bytesRead);
+        }
+      } finally {
+        await file.close();
+      }
+    },
+
+    async head(name, signal) {
+      return await root.work("look at", name, signal, async (path): Promise<ObjectHead | undefined> => {
+        const found = await root.objectStat(path);
+        return found?.isFile() === true ? { storedBytes: found.size, crc32c: undefined } : undefined;
+      });
+    },
+
+    async *list(prefix, signal) {
+      const top = await root.work("list", undefined, signal, async () => await root.path());
+      yield* listUnder(root, top, "", prefix, signal);
+    },
+
+    async remove(name, signal) {
+      await root.work("remove", name, signal, async (path) => {
+        const found = await root.objectStat(path);
+        if (found?.isFile() !== true) return;
+        await unlink(path);
+        await syncDirectory(dirname(path));
+      });
+    },
+
+    async sweep(olderThanMs, signal) {
+      return await root.work("sweep", undefined, signal, async () => await sweepTemporary(root, olderThanMs, signal));
+    },
+  };
+}
+
+/** The directory itself: finds paths inside it, publishes files in it, and says what goes wrong there. */
+class Root {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Its real path, so that symbolic links below it can be told from those above it. */
+  async path(): Promise<string> {
+    const path = await realpath(this.#directory);
+    if (!(await stat(path)).isDirectory()) throw this.#missing("is not a directory");
+    return path;
+  }
+
+  /** Runs `act` with the path of `name`, and turns what the file system says into faults. */
+  async work<T>(
+    verb: string,
+    name: string | undefined,
+    signal: AbortSignal,
+    act: (path: string) => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    if (name !== undefined && !isObjectName(name)) throw badName(name);
+    try {
+      return await act(join(await this.path(), name ?? ""));
+    } catch (error) {
+      if (error instanceof Fault || !isSystemError(error)) throw unwrapSourceError(error);
+      if (error.code === "ENOENT" && error.path === this.#directory) throw this.#missing("does not exist", error);
+      throw directoryFault(error, `cannot ${verb} ${name ?? "objects"} in ${this.#directory}`);
+    }
+  }
+
+  #missing(what: string, cause?: unknown): Fault {
+    return new Fault("store-missing", `store directory ${this.#directory} ${what}`, {
+      hint: "is its file system mounted? create the directory yourself if it is new",
+      cause,
+    });
+  }
+
+  /** Opens an object for reading; a link in its place, or in the place of a directory above it, is not an object. */
+  async openObject(path: string, name: string): Promise<FileHandle> {
+    if ((await this.objectStat(path))?.isFile() !== true) throw notThere(name);
+    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  }
+
+  /** lstat of an object; undefined when nothing is there, or only by way of a symbolic link. */
+  async objectStat(path: string): Promise<Stats | undefined> {
+    try {
+      const parent = dirname(path);
+      if ((await realpath(parent)) !== parent) return undefined;
+      return await lstat(path);
+    } catch (error) {
+      if (isSystemError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "ELOOP")) {
+        await this.path();
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /** Writes a file by `fill` and gives it its name when that is free; false when it is taken. */
+  async publish(path: string, signal: AbortSignal, fill: (file: FileHandle) => Promise<void>): Promise<boolean> {
+    const temporary = join(await this.temporary(), randomUUID());
+    const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    try {
+      try {
+        await fill(file);
+        // Never retried: after a failed fsync the kernel may have dropped the pages, and a second one would say all is well.
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      throwIfAborted(signal);
+      await this.#makeParents(path);
+      try {
+        await link(temporary, path);
+      } catch (error) {
+        if (isSystemError(error) && error.code === "EEXIST") return false;
+        throw error;
+      }
+    } finally {
+      await unlink(temporary);
+    }
+    await syncDirectory(dirname(path));
+    return true;
+  }
+
+  /** Our own directory for unfinished files, on the same file system as the objects. */
+  async temporary(): Promise<string> {
+    const path = join(await this.path(), temporaryDirectory);
+    if (await made(path)) await syncDirectory(dirname(path));
+    if (!(await lstat(path)).isDirectory())
+      throw this.#missing(`holds a ${temporaryDirectory} that is not a directory`);
+    return path;
+  }
+
+  async syncParents(path: string): Promise<void> {
+    const root = await this.path();
+    for (let parent = dirname(path); ; parent = dirname(parent)) {
+      await syncDirectory(parent);
+      if (parent === root) return;
+    }
+  }
+
+  async #makeParents(path: string): Promise<void> {
+    const root = await this.path();
+    let parent = root;
+    for (const segment of dirname(path).slice(root.length).split("/").filter(Boolean)) {
+      const child = join(parent, segment);
+      // Whoever made it, its name must be on the disk before an object below it counts as written.
+      const found = (await made(child)) ? undefined : await lstat(child);
+      if (found?.isDirectory() === false) {
+        throw new Fault("store-exists", `${child} is in the way: it is not a directory`);
+      }
+      if (found === undefined) await syncDirectory(parent);
+      parent = child;
+    }
+  }
+}
+
+/** Makes a directory; false when it was there. */
+async function made(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, 0o700);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  await directory.sync();
+}
+
+async function writeStream(
+  file: FileHandle,
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<Uploaded> {
+  const sha256 = createHash("sha256");
+  let storedBytes = 0;
+  let crc = 0;
+  for await (const chunk of pull(source, signal)) {
+    sha256.update(chunk);
+    crc = crc32c(chunk, crc);
+    await writeFully(file, chunk);
+    storedBytes += chunk.length;
+  }
+  return { storedBytes, sha256: sha256.digest("hex"), crc32c: crc };
+}
+
+async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done);
+    done += bytesWritten;
+  }
+}
+
+async function sameBytes(path: string, body: Uint8Array): Promise<boolean> {
+  const found = await lstat(path);
+  if (!found.isFile() || found.size !== body.length) return false;
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const same = body.length === found.size && Buffer.compare(await file.readFile(), body) === 0;
+  if (same) await file.sync();
+  return same;
+}
+
+/** Files below `parent` in byte order of their full names; at most one directory's entries per level are held. */
+async function* listUnder(
+  root: Root,
+  top: string,
+  parent: string,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<ObjectEntry> {
+  const entries = await root.work("list", undefined, signal, async () => await entriesOf(join(top, parent)));
+  for (const { name, isDirectory } of entries) {
+    throwIfAborted(signal);
+    const full = parent + name;
+    if (isDirectory) {
+      if (full.startsWith(prefix) || prefix.startsWith(full)) yield* listUnder(root, top, full, prefix, signal);
+    } else if (full.startsWith(prefix) && isObjectName(full)) {
+      const found = await root.work("list", undefined, signal, async () => await root.objectStat(join(top, full)));
+      if (found?.isFile() === true)
+        yield { name: full, storedBytes: found.size, modifiedMs: Math.floor(found.mtimeMs) };
+    }
+  }
+}
+
+/** A directory sorts as its name with a slash: `a-b` < `a.b` < `a/c` < `a0`, as in a flat list of full names. */
+async function entriesOf(path: string): Promise<{ name: string; isDirectory: boolean }[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries
+      .filter((entry) => isObjectName(entry.name) && (entry.isDirectory() || entry.isFile()))
+      .map((entry) => ({ name: entry.isDirectory() ? `${entry.name}/` : entry.name, isDirectory: entry.isDirectory() }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  } catch (error) {
+    if (isSystemError(error) && error.code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** The file system's own "now" is the date of a file just made: a network file system may have another clock than we. */
+async function sweepTemporary(root: Root, olderThanMs: number, signal: AbortSignal): Promise<number> {
+  const directory = await root.temporary();
+  const names = await readdir(directory);
+  if (names.length === 0) return 0;
+  const probe = join(directory, randomUUID());
+  await (await open(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)).close();
+  const { mtimeMs: nowMs } = await lstat(probe);
+  await unlink(probe);
+  let swept = 0;
+  for (const name of names) {
+    throwIfAborted(signal);
+    if (await removeStale(join(directory, name), nowMs - olderThanMs)) swept += 1;
+  }
+  return swept;
+}
+
+/** Two sweepers may meet: what the other one removed is gone, not an error. */
+async function removeStale(path: string, beforeMs: number): Promise<boolean> {
+  try {
+    const found = await lstat(path);
+    if (found.isDirectory() || found.mtimeMs > beforeMs) return false;
+    await unlink(path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === "ENOENT") return false;
+    throw error;
+  }
+}
+
+/** What an errno means for the reader; exported for its test, since a full or failing disk is not at hand everywhere. */
+export function directoryFault(error: NodeJS.ErrnoException, message: string): Fault {
+  const options = { cause: error };
+  switch (error.code) {
+    case "ENOSPC":
+      return new Fault("store-full", `${message}: no space left`, {
+        ...options,
+        hint: "free space, or shorten retention",
+      });
+    case "EDQUOT":
+      return new Fault("store-full", `${message}: disk quota exceeded`, { ...options, hint: "raise the quota" });
+    case "EACCES":
+    case "EPERM":
+      return new Fault("store-denied", `${message}: permission denied`, {
+        ...options,
+        hint: "the directory must belong to the user that etcd-lifeboat runs as",
+      });
+    case "EROFS":
+      return new Fault("store-denied", `${message}: the file system is read-only`, { ...options, hint: "remount it" });
+    case "ENOENT":
+    case "ELOOP":
+      return new Fault("store-object-missing", `${message}: no such object`, options);
+    default:
+      return new Fault("store-refused", `${message}: ${error.code ?? "unknown error"}`, {
+        ...options,
+        ...(error.code === "EIO" ? { hint: "the disk reports errors; see the kernel's log" } : {}),
+      });
+  }
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "code" in error && typeof error.code === "string" && "syscall" in error;
+}
+
+function exists(name: string): Fault {
+  return new Fault("store-exists", `${name} exists already`);
+}
+
+function notThere(name: string): Fault {
+  return new Fault("store-object-missing", `${name} does not exist`);
+}
+
+function tooLarge(name: string, bytes: number): Fault {
+  return new Fault("store-damaged", `${name} has ${bytes} bytes, a document has at most ${maximumDocumentBytes}`);
+}
+
+function badName(name: string): Fault {
+  return new Fault("store-refused", `not an object name: ${JSON.stringify(name.slice(0, 80))}`);
+}

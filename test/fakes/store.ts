@@ -1,0 +1,157 @@
+import { createHash } from "node:crypto";
+import { Fault, throwIfAborted } from "../../src/faults.ts";
+import { crc32c } from "../../src/store/crc32c.ts";
+import { isObjectName, maximumDocumentBytes } from "../../src/store/store.ts";
+import type { ObjectEntry, Store } from "../../src/store/store.ts";
+
+export type StoreMethod = "create" | "upload" | "read" | "download" | "head" | "list" | "remove" | "sweep";
+
+/** What is to happen to one call: before it, instead of it, or after it was carried out. */
+export interface StoreTrouble {
+  readonly method: StoreMethod;
+  /** The first call of the method is 1; every call when absent. */
+  readonly nth?: number;
+  /** Only calls whose name (or prefix) contains this. */
+  readonly name?: string;
+  /** Rejects with this, without carrying the call out. */
+  readonly fail?: Error;
+  /** Carries the call out and then rejects with this: a reply that was lost. */
+  readonly loseReply?: Error;
+  /** Waits for this first. */
+  readonly delay?: Promise<unknown>;
+}
+
+export interface MemoryStore extends Store {
+  /** What is stored, by name. Change it to make damage. */
+  readonly objects: Map<string, { bytes: Uint8Array; modifiedMs: number }>;
+  /** Adds trouble; the returned function says how often it has struck. */
+  readonly trouble: (trouble: StoreTrouble) => () => number;
+  /** Every call so far, oldest first. */
+  readonly calls: { readonly method: StoreMethod; readonly name: string }[];
+}
+
+/** A store in memory that keeps the whole contract, and can be made to fail. */
+export function memoryStore(now: () => number = Date.now): MemoryStore {
+  const objects: MemoryStore["objects"] = new Map();
+  const calls: { method: StoreMethod; name: string }[] = [];
+  const troubles: { trouble: StoreTrouble; seen: number; struck: number }[] = [];
+
+  const run = async <T>(
+    method: StoreMethod,
+    name: string,
+    signal: AbortSignal,
+    act: () => T | Promise<T>,
+  ): Promise<T> => {
+    throwIfAborted(signal);
+    if (method !== "list" && method !== "sweep" && !isObjectName(name)) {
+      throw new Fault("store-refused", `not an object name: ${JSON.stringify(name.slice(0, 80))}`);
+    }
+    calls.push({ method, name });
+    let lost: Error | undefined;
+    for (const entry of troubles) {
+      const { trouble } = entry;
+      if (trouble.method !== method || !name.includes(trouble.name ?? "")) continue;
+      entry.seen += 1;
+      if (trouble.nth !== undefined && trouble.nth !== entry.seen) continue;
+      entry.struck += 1;
+      await trouble.delay;
+      throwIfAborted(signal);
+      if (trouble.fail !== undefined) throw trouble.fail;
+      lost ??= trouble.loseReply;
+    }
+    const result = await act();
+    if (lost !== undefined) throw lost;
+    return result;
+  };
+
+  const put = (name: string, bytes: Uint8Array): boolean => {
+    if (objects.has(name)) return false;
+    const parents = name.split("/").map((_, at, segments) => segments.slice(0, at).join("/"));
+    const inTheWay =
+      parents.some((parent) => objects.has(parent)) || [...objects.keys()].some((key) => key.startsWith(`${name}/`));
+    if (inTheWay) throw new Fault("store-exists", `${name}: an object is in the way`);
+    objects.set(name, { bytes: Uint8Array.from(bytes), modifiedMs: now() });
+    return true;
+  };
+  const get = (name: string): Uint8Array => {
+    const found = objects.get(name);
+    if (found === undefined) throw new Fault("store-object-missing", `${name} does not exist`);
+    return found.bytes;
+  };
+
+  return {
+    description: "memory:",
+    objects,
+    calls,
+    trouble: (trouble) => {
+      const entry = { trouble, seen: 0, struck: 0 };
+      troubles.push(entry);
+      return () => entry.struck;
+    },
+
+    create: async (name, body, signal) =>
+      await run("create", name, signal, () => {
+        if (body.length > maximumDocumentBytes) throw new Fault("store-damaged", `${name} is too large for a document`);
+        if (!put(name, body) && Buffer.compare(get(name), body) !== 0) {
+          throw new Fault("store-exists", `${name} exists already, with other bytes`);
+        }
+      }),
+
+    upload: async (name, source, signal) =>
+      await run("upload", name, signal, async () => {
+        const chunks: Uint8Array[] = [];
+        for await (const chunk of source) {
+          throwIfAborted(signal);
+          chunks.push(Uint8Array.from(chunk));
+        }
+        throwIfAborted(signal);
+        const bytes = Buffer.concat(chunks);
+        if (!put(name, bytes)) throw new Fault("store-exists", `${name} exists already`);
+        const sha256 = createHash("sha256").update(bytes).digest("hex");
+        return { storedBytes: bytes.length, sha256, crc32c: crc32c(bytes) };
+      }),
+
+    read: async (name, signal) =>
+      await run("read", name, signal, () => {
+        const bytes = get(name);
+        if (bytes.length > maximumDocumentBytes)
+          throw new Fault("store-damaged", `${name} is too large for a document`);
+        return Uint8Array.from(bytes);
+      }),
+
+    async *download(name, signal) {
+      const bytes = await run("download", name, signal, () => get(name));
+      for (let at = 0; at < bytes.length; at += 65_536) {
+        throwIfAborted(signal);
+        yield Uint8Array.from(bytes.subarray(at, at + 65_536));
+      }
+    },
+
+    head: async (name, signal) =>
+      await run("head", name, signal, () => {
+        const found = objects.get(name);
+        return found && { storedBytes: found.bytes.length, crc32c: crc32c(found.bytes) };
+      }),
+
+    async *list(prefix, signal) {
+      const entries = await run("list", prefix, signal, () => entriesOf(objects, prefix));
+      for (const entry of entries) {
+        throwIfAborted(signal);
+        yield entry;
+      }
+    },
+
+    remove: async (name, signal) => {
+      await run("remove", name, signal, () => objects.delete(name));
+    },
+
+    sweep: async (_olderThanMs, signal) => await run("sweep", "", signal, () => 0),
+  };
+}
+
+function entriesOf(objects: MemoryStore["objects"], prefix: string): ObjectEntry[] {
+  return [...objects]
+    .filter(([name]) => name.startsWith(prefix))
+    .map(([name, { bytes, modifiedMs }]) => ({ name, storedBytes: bytes.length, modifiedMs }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
