@@ -114,7 +114,7 @@ function openStore({ repository }: Config): Store {
     case "directory":
       return openDirectoryStore({ directory: store.directory });
     case "s3":
-      return openS3Store({ ...store, credentialsFile: store.credentials?.file });
+      return openS3Store({ ...store, checksums: store.checksums === "none" ? "none" : "crc32c" });
   }
 }
 
