@@ -181,13 +181,6 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
   emit({ name: "daemon.started", version, cluster, store: store.description });
   for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
   const deps = await tools.backup(emit);
-  if (deps.encoder.recipients.length === 0) {
-    emit({
-      name: "warning",
-      about: "encryption",
-      message: "backups are not encrypted: they hold every Secret of the cluster in plain text; set repository.encryption.recipients",
-    });
-  }
   const controller = new AbortController();
   const stop = AbortSignal.any([outer, controller.signal]);
   await using server = await serveHttp({

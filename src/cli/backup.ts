@@ -15,6 +15,7 @@ export async function backupCommand(environment: Environment, options: BackupOpt
   await using tools = environment.open(options.config);
   const listener = environment.listen(console);
   try {
+    for (const { about, message } of tools.loaded.warnings) listener.emit({ name: "warning", about, message });
     const deps = await tools.backup(listener.emit);
     if (options.dryRun === true) {
       const preview = await previewBackup(deps, signal);
