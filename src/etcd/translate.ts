@@ -21,6 +21,8 @@ export interface Asked {
 interface Row {
   readonly text?: RegExp;
   readonly codes?: readonly status[];
+  /** Only for this call. */
+  readonly call?: string;
   readonly code: FaultCode;
   readonly message: (asked: Asked, details: string) => string;
   readonly hint?: (asked: Asked) => string;
@@ -78,6 +80,12 @@ const rows: readonly Row[] = [
     code: "etcd-timeout",
     message: (asked, details) => `${who(asked)} could not answer ${asked.call}: ${details}`,
     hint: () => "without a majority of voters that see each other, etcd answers no such call",
+  },
+  {
+    text: /larger than max/,
+    call: "Snapshot",
+    code: "snapshot-broken",
+    message: (asked, details) => `${who(asked)} sends a snapshot message that etcd would not send: ${details}`,
   },
   {
     text: /larger than max|message parsing error/,
@@ -169,7 +177,12 @@ export function translate(error: unknown, asked: Asked): Fault {
   const connecting = code === undefined || code === status.UNAVAILABLE;
   const row =
     (connecting ? tlsRows : []).find((candidate) => candidate.text?.test(details)) ??
-    rows.find(({ text, codes }) => (text?.test(details) ?? true) && (codes?.some((each) => each === code) ?? true));
+    rows.find(
+      (candidate) =>
+        (candidate.text?.test(details) ?? true) &&
+        (candidate.codes?.some((each) => each === code) ?? true) &&
+        (candidate.call ?? asked.call) === asked.call,
+    );
   const fitting = row ?? (code === undefined ? unreachable : refused);
   return new Fault(fitting.code, fitting.message(asked, details), { hint: fitting.hint?.(asked), cause: error });
 }

@@ -51,7 +51,7 @@ const healthy = {
 };
 
 /** A real gRPC server on loopback that plays an etcd member by a script. */
-export async function startHostileServer(script: Script = {}): Promise<HostileServer> {
+export async function startHostileServer(script: Script = {}, onPort = 0): Promise<HostileServer> {
   const calls = new Map<string, number>();
   let sent = 0;
   const server = new Server();
@@ -71,7 +71,7 @@ export async function startHostileServer(script: Script = {}): Promise<HostileSe
     server.addService(definition, handlers as never);
   }
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => {
+    server.bindAsync(`127.0.0.1:${onPort}`, ServerCredentials.createInsecure(), (error, bound) => {
       if (error === null) resolve(bound);
       else reject(error);
     });

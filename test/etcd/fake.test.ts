@@ -1,0 +1,23 @@
+import { etcdContract } from "../contracts/etcd.ts";
+import { fakeEtcd } from "../fakes/etcd.ts";
+
+etcdContract("the fake etcd keeps the contract", async () => {
+  const etcd = fakeEtcd({ members: [{ name: "e1" }, { name: "e2" }, { name: "e3" }, { name: "l1", learner: true }] });
+  const { script } = etcd;
+  return {
+    etcd,
+    voters: ["e1", "e2", "e3"].map(etcd.address),
+    learner: etcd.address("l1"),
+    down: { name: "down", url: "http://down.invalid:2379" },
+    minor: 6,
+    put: async () => (script.revision = (script.revision ?? 50n) + 1n),
+    compact: async (revision) => {
+      script.compactRevision = revision;
+    },
+    raiseNoSpace: async () => {
+      script.alarms = [{ memberId: 1n, kind: "NOSPACE" }];
+      etcd.member("e1").status = { errors: ["memberID:1 alarm:NOSPACE"] };
+    },
+    [Symbol.asyncDispose]: () => etcd[Symbol.asyncDispose](),
+  };
+});
