@@ -2,6 +2,7 @@ import { chooseSources } from "../cluster/choose.ts";
 import { observeCluster, type ClusterFacts, type ObserveOptions } from "../cluster/observe.ts";
 import type { Trigger } from "../events.ts";
 import { Fault, abortFault } from "../faults.ts";
+import { failpoint } from "../failpoints.ts";
 import { listRepository, readHistories, type Listing } from "../repository/catalog.ts";
 import { formatId, formatInstant } from "../repository/documents.ts";
 import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
@@ -219,6 +220,7 @@ async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal
         deps.clock.now(),
         signal,
       );
+      failpoint("lineage-created");
       deps.emit({ name: "lineage.created", lineage: lineage.lineage, reason: lineage.reason, clusterId: lineage.clusterId ?? "" });
       const again = judgeHistory([{ lineage, highestRevision: 0n, highestRaftIndex: 0n }], liveHistory(facts));
       if (again.kind !== "continues") throw foreign(again.kind === "foreign" ? again.seen : "its first lineage cannot be read back");
@@ -232,6 +234,7 @@ async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal
 async function create(deps: BackupDependencies, signal: AbortSignal): Promise<RepositoryIdentity> {
   const ids = { repository: deps.newId(), firstLineage: deps.newId() };
   const { identity, created } = await createRepository(deps.store, deps.cluster, ids, deps.clock.now(), signal);
+  failpoint("repository-created");
   if (created) deps.emit({ name: "repository.created", repository: identity.id, cluster: identity.cluster });
   return identity;
 }

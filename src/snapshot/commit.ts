@@ -1,4 +1,5 @@
 import { Fault, abortFault, isFault } from "../faults.ts";
+import { failpoint } from "../failpoints.ts";
 import type { Clock } from "../clock.ts";
 import { formatInstant } from "../repository/documents.ts";
 import { writeManifest, type Manifest } from "../repository/manifest.ts";
@@ -49,11 +50,13 @@ export async function commitBackup(
   const { store, encoder, clock } = deps;
   const objects = snapshotObjects(draft.lineage, snapshotId, encoder.recipients.length > 0);
   const { extras, extrasMissing } = await phases.run("extras", () => storeExtras(deps, objects.extras, signal));
+  failpoint("extras-stored");
   const plainBytes = draft.content.dbBytes + sealBytes;
   const encoding = encodeSpool(spoolPath, { compressionLevel: encoder.compressionLevel, recipients: encoder.recipients, plainBytes }, signal);
   const uploaded = await phases.run("upload", (progress) => {
     return store.upload(objects.data, counted(encoding.bytes, progress), signal);
   });
+  failpoint("data-uploaded");
   const data: Omit<Manifest["data"], "verified"> = {
     object: objects.data,
     ...uploaded,
@@ -62,11 +65,14 @@ export async function commitBackup(
     encryption: encoder.recipients.length === 0 ? null : { format: "age-v1", recipients: encoder.recipients.map(({ text }) => text) },
   };
   const verified = await phases.run("readback", (progress) => verifyStored(deps, data, draft, encoding, progress, signal));
+  failpoint("data-read-back");
   return phases.run("commit", async () => {
     const document = { ...draft, data: { ...data, verified }, extras, extrasMissing, committedAt: formatInstant(clock.now()) };
     const note = await storeNote(store, objects.note, document, signal);
     const manifest: Manifest = { ...document, note };
+    failpoint("note-stored");
     await store.create(manifestName(draft.lineage, draft.backup), writeManifest(manifest, encoder.signer), signal);
+    failpoint("manifest-stored");
     return manifest;
   });
 }
@@ -128,8 +134,9 @@ async function* counted(
 ): AsyncGenerator<Uint8Array, void, void> {
   let bytes = 0;
   for await (const chunk of source) {
-    yield chunk;
     bytes += chunk.length;
+    yield chunk;
+    failpoint("data-half-uploaded");
     progress(bytes, undefined);
   }
 }

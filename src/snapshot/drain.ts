@@ -3,6 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { Clock } from "../clock.ts";
 import { withDeadline } from "../deadline.ts";
 import type { MemberConnection } from "../etcd/etcd.ts";
+import { failpoint } from "../failpoints.ts";
 import { Fault } from "../faults.ts";
 import { SealChecker } from "./seal.ts";
 import { translated } from "./spool.ts";
@@ -68,6 +69,7 @@ export async function drainSnapshot(
     const elapsedMs = clock.elapsed() - startedMs;
     if (elapsedMs > endMs) throw tooSlow(name, writer.bytes, totalBytes, elapsedMs);
     onBytes(writer.bytes, totalBytes);
+    if (writer.bytes * 2 > totalBytes) failpoint("spool-half-drained");
     if (limits.maxRate === undefined) continue;
     const dueMs = (writer.bytes / limits.maxRate) * 1000;
     if (dueMs > elapsedMs + 5) await clock.sleep(Math.min(dueMs - elapsedMs, limits.idleMs / 2), idle.signal);

@@ -5,6 +5,7 @@ import { withDeadline } from "../deadline.ts";
 import type { Etcd, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
 import type { Emit } from "../events.ts";
 import { Fault, abortFault, isFault } from "../faults.ts";
+import { failpoint } from "../failpoints.ts";
 import type { SnapshotFacts } from "../bolt/facts.ts";
 import { drainSnapshot, type Drained, type DrainLimits } from "./drain.ts";
 import { PhaseTimer } from "./phases.ts";
@@ -107,12 +108,15 @@ async function takeFrom(
   await deps.spool.requireSpace(spoolNeed(before.dbBytes));
   await using stack = new AsyncDisposableStack();
   const file: SpoolFile = stack.use(await deps.spool.create(run));
+  failpoint("spool-created");
   const drained = await phases.run("drain", async (progress) => {
     const result = await drainSnapshot(connection, file, deps.limits, deps.clock, progress, signal);
     await checkSameProcess(connection, expected, signal);
     return result;
   });
+  failpoint("spool-drained");
   const scanned = await phases.run("scan", () => deps.scan(file.path, probe, signal));
+  failpoint("snapshot-scanned");
   if (facts.agreedRevision !== undefined && scanned.revision < facts.agreedRevision) {
     throw new Fault("snapshot-broken", `${source.member.name} sent revision ${scanned.revision}, but the cluster had agreed on ${facts.agreedRevision}`);
   }
