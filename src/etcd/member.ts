@@ -46,7 +46,8 @@ export class MemberCalls implements MemberConnection {
   }
 
   async alarms(signal: AbortSignal): Promise<readonly Alarm[]> {
-    return this.#call(alarmMethod, { action: "GET" }, toAlarms, signal);
+    // Up to etcd 3.4 the answer has no header.
+    return this.#ask(alarmMethod, { action: "GET" }, toAlarms, this.#timeouts.callMs, signal);
   }
 
   async hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv> {
@@ -104,6 +105,20 @@ export class MemberCalls implements MemberConnection {
     signal: AbortSignal,
     timeoutMs = this.#timeouts.callMs,
   ): Promise<Value> {
+    const headed = (answer: Answer): Value => {
+      if (answer.header !== null) return read(answer, answer.header);
+      throw new Fault("etcd-not-etcd", `${this.address.url} answers ${method.name} without a header, as etcd never does`);
+    };
+    return this.#ask(method, question, headed, timeoutMs, signal);
+  }
+
+  async #ask<Question, Answer, Value>(
+    method: Method<Question, Answer>,
+    question: Question,
+    read: (answer: Answer) => Value,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Value> {
     let used: string | undefined;
     const attempt = async (): Promise<Answer> => {
       used = await this.#session.token(this.#endpoint, signal);
@@ -115,15 +130,10 @@ export class MemberCalls implements MemberConnection {
         if (await this.#session.renew(error, used, this.#endpoint, signal)) return attempt();
         throw error;
       });
-      if (answer.header === null) throw this.#headless(method.name);
-      return read(answer, answer.header);
+      return read(answer);
     } catch (error) {
       throw await this.#explain(error, method.name, signal);
     }
-  }
-
-  #headless(call: string): Fault {
-    return new Fault("etcd-not-etcd", `${this.address.url} answers ${call} without a header, which etcd never does`);
   }
 
   async #explain(error: unknown, call: string, signal: AbortSignal): Promise<Fault> {

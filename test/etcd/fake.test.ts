@@ -9,6 +9,7 @@ etcdContract("the fake etcd keeps the contract", async () => {
     voters: ["e1", "e2", "e3"].map(etcd.address),
     learner: etcd.address("l1"),
     down: { name: "down", url: "http://down.invalid:2379" },
+    learnerSnapshots: true,
     minor: 6,
     put: async () => (script.revision = (script.revision ?? 50n) + 1n),
     compact: async (revision) => {
