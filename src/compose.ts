@@ -174,7 +174,7 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
   const schedules = config.schedules.map(({ name }) => name);
   await using log = openLog({ level: config.log.level, format: config.log.format });
   const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
-  const status = openStatus({ cluster, version, schedules, now: systemClock.now });
+  const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
   const health = openHealth();
   const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen]);
   const store = await tools.store();

@@ -1,7 +1,7 @@
 import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { chooseSources } from "../cluster/choose.ts";
 import { escapeControls, formatAge, formatBytes } from "../format.ts";
-import { Fault, isFault } from "../faults.ts";
+import { isFault, type Fault } from "../faults.ts";
 import { listRepository, readHistories } from "../repository/catalog.ts";
 import { formatId } from "../repository/documents.ts";
 import { readIdentity } from "../repository/identity.ts";

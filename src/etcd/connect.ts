@@ -59,7 +59,9 @@ async function askMembers(endpoints: readonly string[], connect: Connect, signal
       faults.push(error);
     }
   }
-  const telling = faults.find((fault) => !isFault(fault, "etcd-unreachable", "etcd-timeout", "etcd-unsupported"));
+  const telling = faults.find(
+    (fault): boolean => !isFault(fault, "etcd-unreachable", "etcd-timeout", "etcd-unsupported"),
+  );
   if (telling !== undefined) throw telling;
   const [only] = faults;
   if (faults.length === 1 && only !== undefined) throw only;

@@ -5,7 +5,7 @@ import { get } from "./http.ts";
 import type { Page } from "./http.ts";
 import type { TlsFiles } from "./tls-files.ts";
 import type { Asked } from "./translate.ts";
-import { isVague, translate, who } from "./translate.ts";
+import { expiredClient, isVague, translate, who } from "./translate.ts";
 
 const probeMs = 2000;
 const probeBytes = 64 * 1024;
@@ -34,6 +34,9 @@ export async function explain(
     return new Fault("etcd-unreachable", `${who(asked)} accepts connections, but does not answer`, { cause: error });
   }
   const { secure, authority, host, port } = parseAddress(asked.url);
+  // Some servers, and proxies before them, hang up on a certificate that they refuse and send no alert.
+  const expired = secure ? expiredClient(asked) : undefined;
+  if (expired !== undefined) return expired;
   if (secure) {
     const other = await attempt(get(`http://${authority}`, "/version", ask, signal));
     throwIfAborted(signal);
@@ -98,7 +101,7 @@ async function speaksTls(host: string, port: number): Promise<boolean> {
     socket.once("secureConnect", end(true));
     socket.once("timeout", end(false));
     // An alert is an answer in TLS too: the server asks for a certificate, or knows no such name.
-    socket.once("error", (error) => {
+    socket.once("error", (error: Error) => {
       end(/alert/.test(error.message))();
     });
   });

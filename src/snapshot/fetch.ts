@@ -8,7 +8,6 @@ import { decodeStored, type Decryption } from "./encode.ts";
 import type { SpoolFile } from "./spool.ts";
 import { translated } from "./spool.ts";
 import { checkSeal, readStored } from "./stored.ts";
-import { toFrames } from "./verify.ts";
 
 /** Writes a backup's plain snapshot (database and seal) into an empty file, checking stored bytes, frames and seal on the way. */
 export async function spoolPlain(
@@ -74,4 +73,9 @@ async function linkNew(from: string, to: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") return translated(to, () => Promise.reject(error as Error));
     throw new Fault("usage", `${to} exists already`, { hint: "give another --output, or move that file away", cause: error });
   }
+}
+
+/** A manifest's list of frames as the decoder takes it. */
+export function toFrames(frames: readonly (readonly [number, number])[]): { plainBytes: number; storedBytes: number }[] {
+  return frames.map(([plainBytes, storedBytes]) => ({ plainBytes, storedBytes }));
 }

@@ -8,7 +8,7 @@ import { Fault, abortFault, isFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import type { SnapshotFacts } from "../bolt/facts.ts";
 import { drainSnapshot, type Drained, type DrainLimits } from "./drain.ts";
-import { PhaseTimer } from "./phases.ts";
+import type { PhaseTimer } from "./phases.ts";
 import type { Spool, SpoolFile } from "./spool.ts";
 
 export interface TakeDependencies {

@@ -3,7 +3,7 @@ import type { Manifest } from "../repository/manifest.ts";
 import type { Store } from "../store/store.ts";
 import type { AgeIdentity } from "./age.ts";
 import { decodeStored, type Decryption } from "./encode.ts";
-import { spoolPlain } from "./fetch.ts";
+import { spoolPlain, toFrames } from "./fetch.ts";
 import type { Spool } from "./spool.ts";
 import { exhaust, readStored } from "./stored.ts";
 import type { Scan } from "./take.ts";
@@ -94,8 +94,4 @@ export async function decryptionFor(
   throw new Fault("key-missing", `${manifest.backup} is encrypted to ${manifest.data.encryption.recipients.join(", ")}, and no identity is configured`, {
     hint: "set repository.encryption.identity to the key file of one of them, on the host that restores",
   });
-}
-
-export function toFrames(frames: readonly (readonly [number, number])[]): { plainBytes: number; storedBytes: number }[] {
-  return frames.map(([plainBytes, storedBytes]) => ({ plainBytes, storedBytes }));
 }

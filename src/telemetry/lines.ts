@@ -13,7 +13,9 @@ function plain(fields: readonly ToldField[]): Record<string, unknown> {
 }
 
 function plainValue(value: ToldValue): unknown {
-  return Array.isArray(value) ? value.map((item) => (typeof item === "string" ? item : plain(item))) : value;
+  return Array.isArray(value)
+    ? value.map((item: string | readonly ToldField[]) => (typeof item === "string" ? item : plain(item)))
+    : value;
 }
 
 /** sd-daemon(3): what journald reads as the line's priority. */
