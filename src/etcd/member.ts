@@ -1,8 +1,17 @@
 import { Fault, throwIfAborted } from "../faults.ts";
 import { Channel } from "./channel.ts";
 import type { Timeouts } from "./channel.ts";
-import type { Alarm, HashKv, Member, MemberAddress, MemberConnection, MemberList, MemberStatus } from "./etcd.ts";
-import type { SnapshotMessage, V2Content } from "./etcd.ts";
+import type {
+  Alarm,
+  HashKv,
+  Member,
+  MemberAddress,
+  MemberConnection,
+  MemberList,
+  MemberStatus,
+  SnapshotMessage,
+  V2Content,
+} from "./etcd.ts";
 import { askDefragmenting } from "./metrics.ts";
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
@@ -107,7 +116,10 @@ export class MemberCalls implements MemberConnection {
   ): Promise<Value> {
     const headed = (answer: Answer): Value => {
       if (answer.header !== null) return read(answer, answer.header);
-      throw new Fault("etcd-not-etcd", `${this.address.url} answers ${method.name} without a header, as etcd never does`);
+      throw new Fault(
+        "etcd-not-etcd",
+        `${this.address.url} answers ${method.name} without a header, as etcd never does`,
+      );
     };
     return this.#ask(method, question, headed, timeoutMs, signal);
   }

@@ -163,10 +163,16 @@ const tlsRows: readonly Row[] = [
 
 function clientCertificateRefused(asked: Asked, details: string): string {
   if (asked.tls.cert === undefined) return `${who(asked)} asks for a client certificate, and none is configured`;
-  const expired = asked.validTo !== undefined && Date.parse(asked.validTo) < Date.now();
-  if (expired) return `the client certificate ${asked.tls.cert} expired on ${asked.validTo}`;
   const alert = /alert ([a-z ]+)/i.exec(details)?.[1] ?? "refused";
-  return `${who(asked)} refuses the client certificate ${asked.tls.cert}: ${alert}`;
+  return expiredClient(asked)?.message ?? `${who(asked)} refuses the client certificate ${asked.tls.cert}: ${alert}`;
+}
+
+/** The fault of a client certificate whose time is over; undefined for one that is valid, or none. */
+export function expiredClient(asked: Asked): Fault | undefined {
+  if (asked.validTo === undefined || Date.parse(asked.validTo) >= Date.now()) return undefined;
+  return new Fault("etcd-tls", `the client certificate ${asked.tls.cert} expired on ${asked.validTo}`, {
+    hint: "renew cluster.tls.cert and cluster.tls.key, or mend the clock of this host",
+  });
 }
 
 /** The fault that an error of grpc-js, of a socket or of the TLS library stands for. A Fault stays as it is. */

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server, ServerCredentials, status } from "@grpc/grpc-js";
 import type { Metadata, sendUnaryData, ServerUnaryCall, ServerWritableStream, ServiceDefinition } from "@grpc/grpc-js";
@@ -13,6 +14,8 @@ export interface Script {
   /** Answers any unary call with this error instead, as often as `times` says (always by default). */
   readonly fail?: { readonly code: status; readonly details: string; readonly times?: number };
   readonly snapshot?: (send: SnapshotSender) => Promise<void>;
+  /** What Authenticate is refused with; it gives a token otherwise. */
+  readonly refuseLogin?: string;
   /** Wait before the first header of any answer. */
   readonly delayMs?: number;
 }
@@ -25,6 +28,13 @@ export interface SnapshotSender {
   fail(code: status, details: string): void;
   /** Aborted when the client has cancelled. */
   readonly gone: AbortSignal;
+}
+
+/** Paths of PEM files; with `ca` a client certificate is demanded. */
+export interface ServerTls {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string | undefined;
 }
 
 export interface HostileServer extends AsyncDisposable {
@@ -51,7 +61,7 @@ const healthy = {
 };
 
 /** A real gRPC server on loopback that plays an etcd member by a script. */
-export async function startHostileServer(script: Script = {}, onPort = 0): Promise<HostileServer> {
+export async function startHostileServer(script: Script = {}, onPort = 0, tls?: ServerTls): Promise<HostileServer> {
   const calls = new Map<string, number>();
   let sent = 0;
   const server = new Server();
@@ -61,6 +71,7 @@ export async function startHostileServer(script: Script = {}, onPort = 0): Promi
     Alarm: { header, alarms: [] },
     HashKV: { header, hash: 1, compactRevision: "-1" },
     Range: { header },
+    Authenticate: tokenAnswer("token"),
   };
 
   for (const service of ["KV", "Cluster", "Maintenance"]) {
@@ -70,14 +81,15 @@ export async function startHostileServer(script: Script = {}, onPort = 0): Promi
     );
     server.addService(definition, handlers as never);
   }
+  server.addService(authService, { authenticate: unary("Authenticate") });
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(`127.0.0.1:${onPort}`, ServerCredentials.createInsecure(), (error, bound) => {
+    server.bindAsync(`127.0.0.1:${onPort}`, credentials(tls), (error, bound) => {
       if (error === null) resolve(bound);
       else reject(error);
     });
   });
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`,
     calls,
     sentMessages: () => sent,
     [Symbol.asyncDispose]: async () => {
@@ -90,7 +102,8 @@ export async function startHostileServer(script: Script = {}, onPort = 0): Promi
       const count = called(name);
       const { fail } = script;
       setTimeout(() => {
-        if (fail !== undefined && count <= (fail.times ?? Number.POSITIVE_INFINITY)) {
+        if (name === "Authenticate" && script.refuseLogin !== undefined) done({ code: 3, details: script.refuseLogin });
+        else if (name !== "Authenticate" && fail !== undefined && count <= (fail.times ?? Number.POSITIVE_INFINITY)) {
           done({ code: fail.code, details: fail.details });
         } else done(null, answers[name]);
       }, script.delayMs ?? 0);
@@ -151,6 +164,29 @@ export async function sendData(send: SnapshotSender, db: Uint8Array, version = "
     const blob = db.subarray(at, at + 32 * 1024);
     await send.message({ remainingBytes: String(db.length - at - blob.length), blob, version });
   }
+}
+
+function credentials(tls: ServerTls | undefined): ServerCredentials {
+  if (tls === undefined) return ServerCredentials.createInsecure();
+  const pair = { cert_chain: readFileSync(tls.cert), private_key: readFileSync(tls.key) };
+  return ServerCredentials.createSsl(tls.ca === undefined ? null : readFileSync(tls.ca), [pair], tls.ca !== undefined);
+}
+
+/** Auth is etcd3's business, so etcd.proto has none of it: the answer is written by hand. */
+const authService: ServiceDefinition = {
+  authenticate: {
+    path: "/etcdserverpb.Auth/Authenticate",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: () => Buffer.alloc(0),
+    requestDeserialize: (bytes: Buffer) => bytes,
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
+  },
+};
+
+function tokenAnswer(token: string): Buffer {
+  return Buffer.concat([Buffer.from([0x12, token.length]), Buffer.from(token)]);
 }
 
 function structuredDefinition(service: string): ServiceDefinition {

@@ -1,0 +1,172 @@
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { EtcdOptions } from "../../src/etcd/connect.ts";
+import { openEtcd } from "../../src/etcd/connect.ts";
+import type { TlsPaths } from "../../src/etcd/tls-files.ts";
+import { makeCertificates } from "./certificates.ts";
+import type { HostileServer } from "./hostile-server.ts";
+import { startHostileServer } from "./hostile-server.ts";
+
+let directory: string;
+const file = (name: string): string => join(directory, name);
+const client = (name: string): TlsPaths => ({
+  ca: file("ca.crt"),
+  cert: file(`${name}.crt`),
+  key: file(`${name}.key`),
+});
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "etcd-lifeboat-tls-"));
+  await makeCertificates(directory, {
+    ca: {},
+    otherCa: {},
+    server: { by: "ca", names: "IP:127.0.0.1,DNS:localhost" },
+    named: { by: "ca", names: "DNS:etcd.example" },
+    expired: { by: "ca", names: "IP:127.0.0.1", expired: true },
+    client: { by: "ca" },
+    second: { by: "ca" },
+    expiredClient: { by: "ca", expired: true },
+  });
+}, 30_000);
+
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+test("a server certificate is checked against the configured CA, and no warning of Node is raised for an address", async () => {
+  const warnings: Error[] = [];
+  const hear = (warning: Error): unknown => warnings.push(warning);
+  process.on("warning", hear);
+  await using server = await start("server");
+  await expect(askMembers(server.url, { ca: file("ca.crt") })).resolves.toMatchObject({ clusterId: 10n });
+  await expect(askMembers(server.url.replace("127.0.0.1", "localhost"), { ca: file("ca.crt") })).resolves.toBeDefined();
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("warning", hear);
+  expect(warnings).toEqual([]);
+});
+
+test("a wrong CA is named with its file; without a CA the key of the configuration is named", async () => {
+  await using server = await start("server");
+  await expect(askMembers(server.url, { ca: file("otherCa.crt") })).rejects.toMatchObject({
+    code: "etcd-tls",
+    hint: expect.stringContaining(`cluster.tls.ca (${file("otherCa.crt")})`),
+  });
+  await expect(askMembers(server.url, {})).rejects.toMatchObject({
+    code: "etcd-tls",
+    hint: expect.stringContaining("set cluster.tls.ca"),
+  });
+});
+
+test("an expired server certificate is named as such", async () => {
+  await using server = await start("expired");
+  await expect(askMembers(server.url, { ca: file("ca.crt") })).rejects.toMatchObject({
+    code: "etcd-tls",
+    message: expect.stringContaining("has expired"),
+  });
+});
+
+test("a certificate for another name is refused, and accepted under its serverName", async () => {
+  await using server = await start("named");
+  await expect(askMembers(server.url, { ca: file("ca.crt") })).rejects.toMatchObject({
+    code: "etcd-tls",
+    hint: expect.stringContaining("serverName"),
+  });
+  await expect(askMembers(server.url, { ca: file("ca.crt"), serverName: "etcd.example" })).resolves.toBeDefined();
+});
+
+test("mutual TLS works, and each thing that can be wrong with the client certificate is told apart", async () => {
+  await using server = await start("server", true);
+  await expect(askMembers(server.url, client("client"))).resolves.toBeDefined();
+  await expect(askMembers(server.url, { ca: file("ca.crt") })).rejects.toMatchObject({
+    code: "etcd-tls",
+    message: expect.stringContaining("asks for a client certificate, and none is configured"),
+  });
+  await expect(askMembers(server.url, client("expiredClient"))).rejects.toMatchObject({
+    code: "etcd-tls",
+    message: expect.stringContaining(`${file("expiredClient.crt")} expired on Jan  1`),
+  });
+});
+
+test("plain HTTP to a TLS server is told as such", async () => {
+  await using server = await start("server");
+  await expect(askMembers(server.url.replace("https:", "http:"), {})).rejects.toMatchObject({
+    code: "etcd-tls",
+    hint: "write https:// in the URL",
+  });
+});
+
+test.each<[string, (at: typeof file) => TlsPaths, RegExp]>([
+  [
+    "a key of another certificate",
+    (at) => ({ cert: at("client.crt"), key: at("second.key") }),
+    /second.key does not belong to/,
+  ],
+  ["a missing file", (at) => ({ ca: at("nothing.crt") }), /cannot read .*nothing.crt: ENOENT/],
+  ["a directory", () => ({ ca: directory }), /cannot read .*: EISDIR/],
+  [
+    "a file that is no key",
+    (at) => ({ cert: at("client.crt"), key: at("ca.crt") }),
+    /is not an unencrypted PEM private key/,
+  ],
+  ["a file that is no certificate", (at) => ({ ca: at("ca.key") }), /cluster.tls.ca .* is not a PEM certificate/],
+])("%s is named before anything is sent", async (_name, paths, message) => {
+  await using server = await start("server");
+  await expect(askMembers(server.url, paths(file))).rejects.toMatchObject({
+    code: "etcd-tls",
+    message: expect.stringMatching(message),
+  });
+  expect(server.calls.size).toBe(0);
+});
+
+test("files that are replaced while running are used for the next connection", async () => {
+  await copy("expiredClient", "rotated");
+  await using server = await start("server", true);
+  await using etcd = openEtcd({ endpoints: [server.url], tls: client("rotated"), ...quick });
+  await expect(etcd.members(soon())).rejects.toMatchObject({ code: "etcd-tls" });
+  await copy("client", "rotated");
+  await expect.poll(() => succeeds(etcd.members(soon())), { timeout: 5000 }).toBe(true);
+});
+
+test("a pair that is half replaced is waited for", async () => {
+  await copy("client", "pair");
+  await using server = await start("server", true);
+  await using etcd = openEtcd({ endpoints: [server.url], tls: client("pair"), ...quick });
+  await etcd.members(soon());
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  await cp(file("second.crt"), file("pair.crt"));
+  const asked = etcd.members(soon());
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  await cp(file("second.key"), file("pair.key"));
+  await expect(asked).resolves.toBeDefined();
+});
+
+const quick = { timeouts: { connectMs: 2000, callMs: 4000 } };
+
+async function copy(from: string, to: string): Promise<void> {
+  for (const kind of ["crt", "key"]) await cp(file(`${from}.${kind}`), file(`${to}.${kind}`));
+}
+
+async function start(name: string, mutual = false): Promise<HostileServer> {
+  const ca = file("ca.crt");
+  return startHostileServer({}, 0, {
+    cert: file(`${name}.crt`),
+    key: file(`${name}.key`),
+    ca: mutual ? ca : undefined,
+  });
+}
+
+async function askMembers(url: string, tls: EtcdOptions["tls"]): Promise<unknown> {
+  await using etcd = openEtcd({ endpoints: [url], tls, ...quick });
+  return await etcd.members(soon());
+}
+
+function soon(): AbortSignal {
+  return AbortSignal.timeout(10_000);
+}
+
+async function succeeds(promise: Promise<unknown>): Promise<boolean> {
+  return promise.then(
+    () => true,
+    () => false,
+  );
+}
