@@ -46,6 +46,13 @@ const rows: readonly Row[] = [
     hint: () => "check cluster.auth.username and cluster.auth.password",
   },
   {
+    text: /user (name )?not found/,
+    code: "etcd-auth",
+    message: (asked) => `${who(asked)} knows no user ${asked.user ?? ""}`.trimEnd(),
+    hint: () =>
+      "the CN of a client certificate is taken as the user: add that user with the root role, or set cluster.auth",
+  },
+  {
     text: /invalid auth token|auth store is old|revision in header is old/,
     code: "etcd-auth",
     message: (asked) => `${who(asked)} refuses a token that was just issued`,

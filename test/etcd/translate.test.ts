@@ -28,6 +28,8 @@ test.each<[status, string, FaultCode, RegExp]>([
     "etcd-auth",
     /refuses the user root or its password/,
   ],
+  [status.UNKNOWN, "auth: user not found", "etcd-auth", /knows no user root/],
+  [status.FAILED_PRECONDITION, "etcdserver: user name not found", "etcd-auth", /knows no user root/],
   [status.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted", "etcd-compacted", /HashKV/],
   [status.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision", "etcd-refused", /future/],
   [status.UNAVAILABLE, "etcdserver: rpc not supported for learner", "etcd-unsupported", /learner/],
