@@ -5,6 +5,8 @@ import type { FaultCode } from "../faults.ts";
 export type Meaning =
   /** 412: an object of that name exists. */
   | "taken"
+  /** An object stands where this name needs a directory, or the other way round: gateways on a file system. */
+  | "blocked"
   /** 409: somebody else is writing the same name right now; asking again is right. */
   | "conflict"
   | "no-object"
@@ -32,9 +34,8 @@ interface Answer {
 
 const meanings: Readonly<Record<string, Meaning>> = {
   PreconditionFailed: "taken",
-  // An object stands where this name needs a directory, or the other way round, in gateways on a file system.
-  ExistingObjectIsDirectory: "taken",
-  ObjectParentIsFile: "taken",
+  ExistingObjectIsDirectory: "blocked",
+  ObjectParentIsFile: "blocked",
   ConditionalRequestConflict: "conflict",
   OperationAborted: "conflict",
   NoSuchKey: "no-object",
@@ -136,6 +137,11 @@ export function s3Fault(
   switch (meaningOf(error)) {
     case "taken":
       return fault("store-exists", `cannot ${what}: an object of that name exists already`);
+    case "blocked":
+      return fault(
+        "store-exists",
+        `cannot ${what}: another object is in the way, one name would be a directory of the other`,
+      );
     case "no-object":
       return fault("store-object-missing", `cannot ${what}: no such object`);
     case "no-bucket":

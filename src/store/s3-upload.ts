@@ -7,7 +7,7 @@ import { openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";
 import { attemptsOf, meaningOf } from "./s3-faults.ts";
 import type { Meaning } from "./s3-faults.ts";
-import type { Objects } from "./s3.ts";
+import type { Objects } from "./s3-objects.ts";
 import { pull } from "./source.ts";
 import type { Uploaded } from "./store.ts";
 
@@ -176,10 +176,9 @@ class Upload {
         this.#idle.push(Buffer.from(part.bytes.buffer));
       })
       .catch((error: unknown) => {
-        this.firstTrouble ??= error;
-        this.#own.abort(
-          error instanceof Fault ? error : new Fault("store-refused", `${this.#name}: a part failed`, { cause: error }),
-        );
+        if (this.#own.signal.aborted) return; // it failed because something else did
+        this.firstTrouble = error;
+        this.#own.abort(new Fault("store-refused", `${this.#name}: a part failed`, { cause: error }));
       })
       .finally(() => this.#sending.delete(sending));
     this.#sending.add(sending);

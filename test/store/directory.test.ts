@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { directoryFault, openDirectoryStore } from "../../src/store/directory.ts";
+import { directoryFault } from "../../src/store/directory-root.ts";
+import { openDirectoryStore } from "../../src/store/directory.ts";
 import type { Store } from "../../src/store/store.ts";
 import { expectFault, gathered, listed, pieces, storeContract } from "../contracts/store.ts";
 
