@@ -11,6 +11,7 @@ import { openEtcd } from "./etcd/connect.ts";
 import type { Etcd } from "./etcd/etcd.ts";
 import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
+import { escapeControls } from "./format.ts";
 import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
 import { runBackup, type BackupDependencies } from "./snapshot/backup.ts";
@@ -156,11 +157,11 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
     (event) => {
       if (event.name === "source.failed") {
         progress.clear();
-        console.err(`warning: ${event.member} failed as a source: ${event.message}\n`);
+        console.err(`warning: ${escapeControls(event.member)} failed as a source: ${escapeControls(event.message)}\n`);
       }
       if (event.name === "warning") {
         progress.clear();
-        console.err(`warning: ${event.message}\n`);
+        console.err(`warning: ${event.about}: ${escapeControls(event.message)}\n`);
       }
     },
   ]);
