@@ -1,0 +1,265 @@
+import { createHash } from "node:crypto";
+import {
+  knownBuckets,
+  malformed,
+  readAlarm,
+  readDowngrade,
+  readFlag,
+  readHexId,
+  readMember,
+  readMetaRow,
+  readText,
+  type MetaFacts,
+  type SmallRow,
+} from "./buckets.ts";
+import { corrupt, foreign } from "./corrupt.ts";
+import type { RowId, RowSample, SnapshotAlarm, SnapshotFacts, SnapshotMember } from "./facts.ts";
+import { openDatabaseFile } from "./file.ts";
+import { checkFreelist } from "./freelist.ts";
+import { LiveKeys } from "./live-keys.ts";
+import { readMeta } from "./meta.ts";
+import type { Page } from "./page.ts";
+import { Pager } from "./pager.ts";
+import { Row } from "./row.ts";
+import { BottomRows, revisionOf } from "./sample.ts";
+import { seekLast } from "./seek.ts";
+import { walkBucket, type Bucket, type Visitor } from "./walk.ts";
+
+export interface ScanOptions {
+  /** Rows to look up by revision, at most a few hundred. */
+  readonly probe?: readonly RowId[] | undefined;
+  /** True: a file without a seal is refused; false: one with it; undefined: both are read. */
+  readonly expectSeal?: boolean | undefined;
+}
+
+/** Bounds on what is kept in memory of buckets that are small in every real cluster. */
+const mostRows = 100_000;
+const longestValueBytes = 1024 * 1024;
+
+/**
+ * Reads a snapshot file once, page by page in key order, checks its structure as `bbolt check` does (and further), and gives the facts.
+ * Synchronous, for a worker thread. Memory: a bit per page, the live key table, and the largest page. Faults: `bolt-corrupt` with page number and
+ * reason, `spool-failed` when the file cannot be read.
+ */
+export function scanSnapshot(path: string, options: ScanOptions = {}): SnapshotFacts {
+  using file = openDatabaseFile(path, options.expectSeal);
+  const meta = readMeta(file);
+  const pager = new Pager(file, meta);
+  const scan = new Scan(pager);
+  walkBucket(pager, { kind: "tree", root: meta.rootPage }, 0, scan.root);
+  if (meta.freelistPage !== undefined) checkFreelist(pager, meta.freelistPage);
+  return {
+    ...scan.facts(options.probe ?? []),
+    dbBytes: file.dbBytes,
+    logicalBytes: pager.reachedPages * meta.pageBytes,
+    pageBytes: meta.pageBytes,
+    txid: meta.txid,
+    brokenMeta: meta.brokenMeta,
+    sealed: file.sealed,
+  };
+}
+
+/** What one pass over the buckets gathers. */
+class Scan {
+  readonly #pager: Pager;
+  readonly #found = new Set<string>();
+  readonly #otherBuckets: string[] = [];
+  readonly #rows = new RowCounter();
+  readonly #meta: MetaFacts = {
+    compactionScheduled: undefined,
+    compactionFinished: undefined,
+    consistentIndex: undefined,
+    term: undefined,
+    storageVersion: undefined,
+    voters: undefined,
+  };
+  readonly #members: SnapshotMember[] = [];
+  readonly #removedMembers: bigint[] = [];
+  readonly #alarms: SnapshotAlarm[] = [];
+  #authEnabled = false;
+  #leases = 0;
+  #clusterVersion: string | undefined;
+  #downgrade: SnapshotFacts["downgrade"];
+  #keyBucket: Bucket | undefined;
+
+  constructor(pager: Pager) {
+    this.#pager = pager;
+  }
+
+  readonly root: Visitor = {
+    plain: false,
+    row: (page) => {
+      throw corrupt(page.id, "a row where only buckets are expected");
+    },
+    bucket: (page, keyAt, keyBytes, bucket, level) => {
+      const name = Buffer.from(page.bytes.buffer, page.bytes.byteOffset + keyAt, keyBytes).toString("utf8");
+      this.#found.add(name);
+      if (!knownBuckets.has(name)) {
+        if (this.#otherBuckets.push(name) > mostRows) throw corrupt(page.id, `more than ${mostRows} buckets`);
+      }
+      if (name === "key")
+        this.#keyBucket = bucket.kind === "tree" ? bucket : { kind: "inline", page: bucket.page.copy() };
+      walkBucket(this.#pager, bucket, level, this.#visitorOf(name));
+    },
+  };
+
+  #visitorOf(name: string): Visitor {
+    switch (name) {
+      case "key":
+        return this.#rows;
+      case "lease":
+        return { plain: true, row: (page, _keyAt, keyBytes) => this.#lease(page, keyBytes) };
+      case "meta":
+        return smallRows((row) => readMetaRow(row, this.#meta));
+      case "members":
+        return smallRows((row) => this.#members.push(readMember(row)));
+      case "members_removed":
+        return smallRows((row) => this.#removedMembers.push(readHexId(row)));
+      case "alarm":
+        return smallRows((row) => this.#alarms.push(readAlarm(row)));
+      case "auth":
+        return smallRows((row) => this.#auth(row));
+      case "cluster":
+        return smallRows((row) => this.#cluster(row));
+      case "authUsers":
+      case "authRoles":
+        return { plain: true, row: ignore };
+      default:
+        return this.#unknown;
+    }
+  }
+
+  /** Structure only, whatever is inside. */
+  readonly #unknown: Visitor = {
+    plain: false,
+    row: ignore,
+    bucket: (_page, _keyAt, _keyBytes, bucket, level) => walkBucket(this.#pager, bucket, level, this.#unknown),
+  };
+
+  #lease(page: Page, keyBytes: number): void {
+    if (keyBytes !== 8) throw corrupt(page.id, `a key of ${keyBytes} bytes in bucket "lease" that is no lease ID`);
+    this.#leases++;
+  }
+
+  #auth(row: SmallRow): void {
+    if (row.key.equals(Buffer.from("authEnabled"))) this.#authEnabled = readFlag(row);
+  }
+
+  #cluster(row: SmallRow): void {
+    const key = row.key.toString("latin1");
+    if (key === "clusterVersion") this.#clusterVersion = readText(row);
+    else if (key === "downgrade") this.#downgrade = readDowngrade(row);
+  }
+
+  facts(
+    probe: readonly RowId[],
+  ): Omit<SnapshotFacts, "dbBytes" | "logicalBytes" | "pageBytes" | "txid" | "brokenMeta" | "sealed"> {
+    const keyBucket = this.#keyBucket;
+    if (keyBucket === undefined) throw foreign("no bucket key: not an etcd database");
+    if (!this.#found.has("meta")) throw foreign("no bucket meta: not an etcd database");
+    const { consistentIndex, compactionScheduled = -1n, compactionFinished = -1n } = this.#meta;
+    const compactRevision = compactionScheduled > compactionFinished ? compactionScheduled : compactionFinished;
+    const lookUp = (row: RowId): RowSample | undefined => sampleRow(this.#pager, keyBucket, row);
+    return {
+      ...this.#meta,
+      revision: [this.#rows.revision, compactRevision].reduce((a, b) => (b > a ? b : a), 1n),
+      compactRevision,
+      consistentIndex: consistentIndex ?? 0n,
+      clusterVersion: this.#clusterVersion,
+      members: this.#members,
+      removedMembers: this.#removedMembers,
+      alarms: this.#alarms,
+      authEnabled: this.#authEnabled,
+      leases: this.#leases,
+      downgrade: this.#downgrade,
+      keys: this.#rows.live.count,
+      rows: this.#rows.count,
+      samples: this.#rows.bottom.chosen().flatMap((row) => lookUp(row) ?? []),
+      probed: probe.flatMap((row) => lookUp(row) ?? []),
+      otherBuckets: this.#otherBuckets,
+    };
+  }
+}
+
+/** Counts rows and live keys of bucket `key`; called for each row of the file, so it allocates nothing. */
+class RowCounter implements Visitor {
+  readonly plain = true;
+  readonly live = new LiveKeys();
+  readonly bottom = new BottomRows();
+  count = 0;
+  readonly #row = new Row();
+  #mainHigh = -1;
+  #mainLow = -1;
+  #subHigh = -1;
+  #subLow = -1;
+
+  /** Of the last row; 0 when there is none. */
+  get revision(): bigint {
+    return this.count === 0 ? 0n : revisionOf(this.#mainHigh, this.#mainLow);
+  }
+
+  row(page: Page, keyAt: number, keyBytes: number, valueAt: number, valueBytes: number): void {
+    const row = this.#row;
+    row.decode(page, keyAt, keyBytes, valueAt, valueBytes);
+    if (
+      row.subLow === this.#subLow &&
+      row.mainLow === this.#mainLow &&
+      row.mainHigh === this.#mainHigh &&
+      row.subHigh === this.#subHigh
+    ) {
+      throw corrupt(
+        page.id,
+        `revision ${revisionOf(row.mainHigh, row.mainLow)}_${revisionOf(row.subHigh, row.subLow)} has two rows`,
+      );
+    }
+    this.#mainHigh = row.mainHigh;
+    this.#mainLow = row.mainLow;
+    this.#subHigh = row.subHigh;
+    this.#subLow = row.subLow;
+    this.count++;
+    this.bottom.offer(row.mainHigh, row.mainLow, row.subHigh, row.subLow);
+    if (row.tombstone) this.live.remove(page.bytes, page.view, row.userKeyAt, row.userKeyBytes);
+    else if (row.userKeyBytes > 0) this.live.put(page.bytes, page.view, row.userKeyAt, row.userKeyBytes);
+  }
+}
+
+/** Hands out the rows of a small bucket, within bounds. */
+function smallRows(take: (row: SmallRow) => unknown): Visitor {
+  let count = 0;
+  return {
+    plain: true,
+    row(page, keyAt, keyBytes, valueAt, valueBytes) {
+      const row = {
+        page: page.id,
+        key: Buffer.from(page.bytes.subarray(keyAt, keyAt + keyBytes)),
+        value: Buffer.from(page.bytes.subarray(valueAt, valueAt + Math.min(valueBytes, longestValueBytes))),
+      };
+      if (valueBytes > longestValueBytes) throw malformed(row, `has ${valueBytes} bytes`);
+      if (++count > mostRows) throw corrupt(page.id, `more than ${mostRows} rows in a bucket that etcd keeps small`);
+      take(row);
+    },
+  };
+}
+
+/** Finds a row by revision, be it a put or a tombstone (whose key has a `t` more). */
+function sampleRow(pager: Pager, bucket: Bucket, { main, sub }: RowId): RowSample | undefined {
+  const target = Buffer.alloc(18, "t");
+  target.writeBigUInt64BE(main, 0);
+  target.write("_", 8);
+  target.writeBigUInt64BE(sub, 9);
+  const found = seekLast(pager, bucket, target);
+  if (found === undefined) return undefined;
+  const { page, keyAt, keyBytes, valueAt, valueBytes } = found;
+  if (keyBytes < 17 || target.compare(page.bytes, keyAt, keyAt + 17, 0, 17) !== 0) return undefined;
+  return {
+    main,
+    sub,
+    sha256: createHash("sha256")
+      .update(page.bytes.subarray(keyAt, valueAt + valueBytes))
+      .digest("hex"),
+  };
+}
+
+function ignore(): void {
+  // The walk has checked the structure; the content is nobody's business here.
+}
