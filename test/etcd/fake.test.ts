@@ -15,9 +15,9 @@ etcdContract("the fake etcd keeps the contract", async () => {
     compact: async (revision) => {
       script.compactRevision = revision;
     },
-    raiseNoSpace: async () => {
-      script.alarms = [{ memberId: 1n, kind: "NOSPACE" }];
-      etcd.member("e1").status = { errors: ["memberID:1 alarm:NOSPACE"] };
+    raiseNoSpace: async (memberId) => {
+      script.alarms = [{ memberId, kind: "NOSPACE" }];
+      etcd.member("e1").status = { errors: [`memberID:${memberId} alarm:NOSPACE`] };
     },
     [Symbol.asyncDispose]: () => etcd[Symbol.asyncDispose](),
   };
