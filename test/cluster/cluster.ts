@@ -8,7 +8,7 @@ import { fill } from "./fill.ts";
 import type { Filling } from "./fill.ts";
 import { createMember, dataDirectory, peerUrl } from "./member.ts";
 import type { MemberPlan, TestMember } from "./member.ts";
-import { releasePorts, reservePorts } from "./ports.ts";
+import { accepts, releasePorts, reservePorts } from "./ports.ts";
 import { runProgram } from "./processes.ts";
 import { etcdProgram } from "./servers.ts";
 import type { Minor } from "./servers.ts";
@@ -61,6 +61,7 @@ export interface ToolOptions {
 export interface TestCluster extends AsyncDisposable {
   readonly minor: Minor;
   readonly members: readonly TestMember[];
+  /** Of the members that were not added as learners, since those serve hardly anything. */
   readonly endpoints: readonly string[];
   readonly tls: ClusterTls | undefined;
   readonly directory: string;
@@ -100,7 +101,13 @@ export async function prepareCluster(options: ClusterOptions): Promise<PreparedC
   let rootPassword: string | undefined;
 
   const planMember = (number: number, at: MemberPlan["ports"]) => ({
-    ...{ minor, directory, token, flags, ports: at, name: `${name}${number}` },
+    minor,
+    directory,
+    token,
+    flags,
+    learner: false,
+    name: `${name}${number}`,
+    ports: at,
     tls: tls && { ca: tls.ca, server: tls.server },
   });
   const first = Array.from({ length: count }, (_, index) =>
@@ -113,23 +120,24 @@ export async function prepareCluster(options: ClusterOptions): Promise<PreparedC
     return await runEtcdctl(minor, { endpoints: endpoints ?? cluster.endpoints, tls, auth }, args, tool);
   };
 
-  // A linearizable read through this very member; a learner serves none, its status has to do.
-  const ready = async (member: TestMember, learner: boolean): Promise<boolean> => {
-    if (!(await answers(member.metricsUrl))) return false;
-    const check = learner ? ["endpoint", "status"] : ["get", "health", "--command-timeout=3s", "--dial-timeout=3s"];
-    return await etcdctl(check, { endpoints: [member.clientUrl] }).then(
-      () => true,
+  // A linearizable read through this very member. A learner serves none, nor a login: it is ready when it takes
+  // connections and the voters know its URL, which it tells them itself.
+  const ready = async (member: TestMember): Promise<boolean> => {
+    if (!(await answers(member.metricsUrl)) || !(await accepts(Number(new URL(member.clientUrl).port)))) return false;
+    const read = ["get", "health", "--command-timeout=3s", "--dial-timeout=3s"];
+    const check = member.learner ? etcdctl(["member", "list"]) : etcdctl(read, { endpoints: [member.clientUrl] });
+    return await check.then(
+      (told) => !member.learner || told.includes(member.clientUrl),
       () => false,
     );
   };
-  const create = (plan: MemberPlan, learner = false) => createMember(plan, (member) => ready(member, learner));
-  const members = first.map((plan) => create({ ...plan, initialCluster, state: "new" }));
+  const members = first.map((plan) => createMember({ ...plan, initialCluster, state: "new" }, ready));
 
   const cluster: PreparedCluster = {
     minor,
     members,
     get endpoints() {
-      return members.map((member) => member.clientUrl);
+      return members.filter((member) => !member.learner).map((member) => member.clientUrl);
     },
     tls,
     directory,
@@ -147,7 +155,7 @@ export async function prepareCluster(options: ClusterOptions): Promise<PreparedC
       return BigInt(/"revision":(\d+)/.exec(answer)?.[1] ?? 0);
     },
     async fill(filling) {
-      const endpoints = members.filter((member) => member.running).map((member) => member.clientUrl);
+      const endpoints = members.filter((member) => member.running && !member.learner).map((member) => member.clientUrl);
       const auth = rootPassword === undefined ? undefined : { username: "root", password: rootPassword };
       await fill({ endpoints, tls, auth }, filling);
     },
@@ -159,7 +167,7 @@ export async function prepareCluster(options: ClusterOptions): Promise<PreparedC
       const told = await patiently(() => etcdctl(["member", "add", plan.name, ...flagsOfAdd]));
       const initialClusterNow = /ETCD_INITIAL_CLUSTER="(.*)"/.exec(told)?.[1];
       if (initialClusterNow === undefined) throw new Error(`etcdctl member add says something new: ${told}`);
-      const member = create({ ...plan, initialCluster: initialClusterNow, state: "existing" }, learner);
+      const member = createMember({ ...plan, initialCluster: initialClusterNow, state: "existing", learner }, ready);
       members.push(member);
       await member.start();
       return member;
@@ -183,10 +191,15 @@ export async function prepareCluster(options: ClusterOptions): Promise<PreparedC
       await Promise.all(
         first.map((plan) =>
           cluster.etcdutl([
-            ...["snapshot", "restore", snapshotFile, "--name", plan.name, "--data-dir", dataDirectory(plan)],
-            ...["--initial-cluster", initialCluster, "--initial-cluster-token", token],
-            ...["--initial-advertise-peer-urls", peerUrl(plan)],
-            ...(bump === undefined ? [] : ["--bump-revision", String(bump), "--mark-compacted"]),
+            "snapshot",
+            "restore",
+            snapshotFile,
+            `--name=${plan.name}`,
+            `--data-dir=${dataDirectory(plan)}`,
+            `--initial-cluster=${initialCluster}`,
+            `--initial-cluster-token=${token}`,
+            `--initial-advertise-peer-urls=${peerUrl(plan)}`,
+            ...(bump === undefined ? [] : [`--bump-revision=${bump}`, "--mark-compacted"]),
             ...(skipHashCheck === true ? ["--skip-hash-check"] : []),
           ]),
         ),

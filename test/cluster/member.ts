@@ -10,6 +10,8 @@ import type { Issued } from "./tls.ts";
 /** One member of a test's cluster. */
 export interface TestMember {
   readonly name: string;
+  /** It was added as a learner. */
+  readonly learner: boolean;
   readonly clientUrl: string;
   readonly peerUrl: string;
   /** The page itself, always plain HTTP; /health is its neighbour. */
@@ -36,6 +38,7 @@ export interface MemberPlan {
   readonly ports: readonly [number, number, number];
   readonly initialCluster: string;
   readonly state: "new" | "existing";
+  readonly learner: boolean;
   readonly token: string;
   readonly tls: { readonly ca: string; readonly server: Issued } | undefined;
   readonly flags: readonly string[];
@@ -44,7 +47,7 @@ export interface MemberPlan {
 /** A member and its process; `ready` tells whether it serves, and is asked again and again while it starts. */
 export function createMember(
   plan: MemberPlan,
-  ready: (member: TestMember, signal: AbortSignal) => Promise<boolean>,
+  ready: (member: TestMember) => Promise<boolean>,
 ): TestMember & { launch(): Promise<void>; awaitReady(): Promise<void> } {
   let server: ServerProcess | undefined;
   const logFile = join(plan.directory, `${plan.name}.log`);
@@ -54,6 +57,7 @@ export function createMember(
   };
   const member = {
     name: plan.name,
+    learner: plan.learner,
     clientUrl: clientUrl(plan),
     peerUrl: peerUrl(plan),
     metricsUrl: `http://127.0.0.1:${plan.ports[2]}/metrics`,
@@ -78,7 +82,7 @@ export function createMember(
     },
     async awaitReady() {
       const deadline = AbortSignal.timeout(45_000);
-      while (!(await ready(member, deadline))) {
+      while (!(await ready(member))) {
         if (!member.running || deadline.aborted) {
           const what = member.running ? "does not get ready within 45 s" : "ended";
           throw new Error(`etcd ${plan.minor} ${plan.name} ${what}; the end of ${logFile}:\n${await logTail(logFile)}`);

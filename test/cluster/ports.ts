@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -29,6 +29,19 @@ export async function reservePorts(count: number): Promise<readonly number[]> {
 /** Gives ports back. */
 export function releasePorts(ports: readonly number[]): void {
   for (const port of ports) if (ours.delete(port)) unlinkSync(join(registry, String(port)));
+}
+
+/** Whether somebody takes connections there. */
+export async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
 
 function claim(port: number): boolean {

@@ -1,13 +1,10 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { Agent } from "node:https";
 import { join } from "node:path";
-import { readFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CreateBucketCommand, PutBucketVersioningCommand, S3Client } from "@aws-sdk/client-s3";
 import { discardDirectory, makeDirectory } from "./directories.ts";
-import { releasePorts, reservePorts } from "./ports.ts";
+import { accepts, releasePorts, reservePorts } from "./ports.ts";
 import { logTail, startServer } from "./processes.ts";
 import type { ServerProcess } from "./processes.ts";
 import { toolProgram } from "./servers.ts";
@@ -65,7 +62,12 @@ export async function startS3(options: S3Options = {}): Promise<TestS3> {
 
   const s3: TestS3 = {
     url: `${tls ? "https" : "http"}://${address}`,
-    ...{ accessKey, secretKey, region, tls, directory, logFile },
+    accessKey,
+    secretKey,
+    region,
+    tls,
+    directory,
+    logFile,
     get pid() {
       return current().pid;
     },
@@ -122,16 +124,4 @@ export async function startS3(options: S3Options = {}): Promise<TestS3> {
 async function makeTls(directory: string): Promise<Issued & { readonly ca: string }> {
   const authority = await createAuthority(directory);
   return { ca: authority.ca, ...(await authority.issue({ commonName: "s3", usage: "server" })) };
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
 }
