@@ -41,17 +41,25 @@ export type CatalogEntry =
   | { readonly listed: ListedBackup; readonly manifest: Manifest; readonly refused?: undefined }
   | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
 
+/** What a document must be to be believed. */
+export interface Belief {
+  /** Id of the repository that is being read. */
+  readonly repository: string;
+  /** Undefined: manifests need no signature. */
+  readonly trusted: TrustedKeys | undefined;
+}
+
 /** Reads the manifests of the given backups, a few at a time, in their order. Faults of the store itself reject. */
 export async function readEntries(
   store: Store,
   listed: readonly ListedBackup[],
-  trusted: TrustedKeys | undefined,
+  belief: Belief,
   signal: AbortSignal,
 ): Promise<readonly CatalogEntry[]> {
   const entries: CatalogEntry[] = [];
   const atOnce = 8;
   for (let from = 0; from < listed.length; from += atOnce) {
-    const batch = listed.slice(from, from + atOnce).map((backup) => readEntry(store, backup, trusted, signal));
+    const batch = listed.slice(from, from + atOnce).map((backup) => readEntry(store, backup, belief, signal));
     entries.push(...(await Promise.all(batch)));
   }
   return entries;
@@ -60,12 +68,12 @@ export async function readEntries(
 async function readEntry(
   store: Store,
   listed: ListedBackup,
-  trusted: TrustedKeys | undefined,
+  { repository, trusted }: Belief,
   signal: AbortSignal,
 ): Promise<CatalogEntry> {
   const name = manifestName(listed.lineage, listed.backup);
   try {
-    return { listed, manifest: readManifest(name, await store.read(name, signal), listed, trusted) };
+    return { listed, manifest: readManifest(name, await store.read(name, signal), { ...listed, repository }, trusted) };
   } catch (error) {
     if (isFault(error, "manifest-invalid", "manifest-untrusted", "store-object-missing", "store-damaged")) {
       return { listed, refused: error };
@@ -76,14 +84,26 @@ async function readEntry(
 
 /** Everything about every backup; its cost grows with their number. */
 export interface Catalog {
+  /** By id, oldest first. */
   readonly lineages: readonly Lineage[];
+  /** Lineages whose own document cannot be read. Their backups are listed all the same: on the worst day they may be the ones that are needed. */
+  readonly refusedLineages: readonly { readonly lineage: string; readonly refused: Fault }[];
   readonly entries: readonly CatalogEntry[];
 }
 
-export async function readCatalog(store: Store, trusted: TrustedKeys | undefined, signal: AbortSignal): Promise<Catalog> {
+export async function readCatalog(store: Store, belief: Belief, signal: AbortSignal): Promise<Catalog> {
   const listing = await listRepository(store, signal);
-  const lineages = await Promise.all(listing.lineages.map((lineage) => readLineage(store, lineage, signal)));
-  return { lineages, entries: await readEntries(store, listing.backups, trusted, signal) };
+  const lineages: Lineage[] = [];
+  const refusedLineages: { lineage: string; refused: Fault }[] = [];
+  for (const lineage of listing.lineages) {
+    try {
+      lineages.push(await readLineage(store, belief.repository, lineage, signal));
+    } catch (error) {
+      if (!isFault(error, "manifest-invalid", "store-object-missing", "store-damaged")) throw error;
+      refusedLineages.push({ lineage, refused: error });
+    }
+  }
+  return { lineages, refusedLineages, entries: await readEntries(store, listing.backups, belief, signal) };
 }
 
 /** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the newest of the newest live lineage that has one). */
@@ -111,10 +131,16 @@ function matching(catalog: Catalog, wanted: string): readonly CatalogEntry[] {
 
 function latest(catalog: Catalog): readonly CatalogEntry[] {
   const live = catalog.lineages.filter(({ kind }) => kind === "live").map(({ lineage }) => lineage);
+  // A lineage that cannot be read may be the newest: an older backup is never handed out in its place.
+  const unreadable = catalog.refusedLineages.at(-1);
   for (const lineage of live.toSorted().toReversed()) {
-    const newest = catalog.entries.filter(({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined).at(-1);
+    if (unreadable !== undefined && unreadable.lineage > lineage) break;
+    const newest = catalog.entries
+      .filter(({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined)
+      .at(-1);
     if (newest !== undefined) return [newest];
   }
+  if (unreadable !== undefined) throw unreadable.refused;
   return [];
 }
 
@@ -125,18 +151,20 @@ function latest(catalog: Catalog): readonly CatalogEntry[] {
 export async function readHistories(
   store: Store,
   listing: Listing,
-  trusted: TrustedKeys | undefined,
+  belief: Belief,
   signal: AbortSignal,
 ): Promise<readonly (LineageHistory & { readonly newest: Manifest | undefined })[]> {
   const histories: (LineageHistory & { readonly newest: Manifest | undefined })[] = [];
   for (const id of listing.lineages) {
-    const lineage = await readLineage(store, id, signal);
+    const lineage = await readLineage(store, belief.repository, id, signal);
     const backups = listing.backups.filter((backup) => backup.lineage === id).toReversed();
-    const manifests = await readNewest(store, backups, trusted, signal);
+    const manifests = await readNewest(store, backups, belief, signal);
     histories.push({
       lineage,
       newest: manifests[0],
-      highestRevision: highest(manifests.map((manifest) => manifest.live?.highestRevision ?? manifest.content.revision)),
+      highestRevision: highest(
+        manifests.map((manifest) => manifest.live?.highestRevision ?? manifest.content.revision),
+      ),
       highestRaftIndex: highest(manifests.map((manifest) => manifest.live?.highestRaftIndex ?? 0n)),
     });
   }
@@ -147,13 +175,13 @@ export async function readHistories(
 async function readNewest(
   store: Store,
   newestFirst: readonly ListedBackup[],
-  trusted: TrustedKeys | undefined,
+  belief: Belief,
   signal: AbortSignal,
 ): Promise<readonly Manifest[]> {
   const wanted = 3;
   const found: Manifest[] = [];
   for (let from = 0; from < newestFirst.length && found.length < wanted; from += wanted) {
-    const entries = await readEntries(store, newestFirst.slice(from, from + wanted), trusted, signal);
+    const entries = await readEntries(store, newestFirst.slice(from, from + wanted), belief, signal);
     found.push(...entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest])));
   }
   return found.slice(0, wanted);

@@ -9,12 +9,13 @@ export const hexId = z.string().regex(/^[0-9a-f]{1,16}$/, "not a hexadecimal id 
 export const sha256Field = z.string().regex(/^[0-9a-f]{64}$/, "not a SHA-256 in hexadecimal");
 export const int64Field = z
   .string()
-  .regex(/^-?\d{1,19}$/, "not a 64-bit number")
+  // Zod goes on to the next check after one that failed, and BigInt throws: `abort` keeps it from that.
+  .regex(/^-?\d{1,19}$/, { error: "not a 64-bit number", abort: true })
   .refine((text) => BigInt.asIntN(64, BigInt(text)) === BigInt(text), "not a 64-bit number")
   .transform((text) => BigInt(text));
 export const uint64Field = z
   .string()
-  .regex(/^\d{1,20}$/, "not an unsigned 64-bit number")
+  .regex(/^\d{1,20}$/, { error: "not an unsigned 64-bit number", abort: true })
   .refine((text) => BigInt.asUintN(64, BigInt(text)) === BigInt(text), "not an unsigned 64-bit number")
   .transform((text) => BigInt(text));
 export const byteCount = z.int().nonnegative();
@@ -48,9 +49,13 @@ export function checkDocument<T>(name: string, value: unknown, schema: z.ZodType
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = issue === undefined || issue.path.length === 0 ? "" : ` at ${issue.path.join(".")}`;
-  throw new Fault("manifest-invalid", `${name} is not a document of this format${where}: ${issue?.message ?? "unknown"}`, {
-    hint: "a newer etcd-lifeboat may have written it, or it was damaged",
-  });
+  throw new Fault(
+    "manifest-invalid",
+    `${name} is not a document of this format${where}: ${issue?.message ?? "unknown"}`,
+    {
+      hint: "a newer etcd-lifeboat may have written it, or it was damaged",
+    },
+  );
 }
 
 /** etcd prints IDs as unpadded lower-case hexadecimal; so do we. */

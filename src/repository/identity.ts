@@ -21,7 +21,11 @@ export interface RepositoryIdentity {
 }
 
 /** Reads the identity; undefined when there is no repository yet. Rejects with `repository-foreign` when it is another cluster's. */
-export async function readIdentity(store: Store, cluster: string, signal: AbortSignal): Promise<RepositoryIdentity | undefined> {
+export async function readIdentity(
+  store: Store,
+  cluster: string,
+  signal: AbortSignal,
+): Promise<RepositoryIdentity | undefined> {
   let bytes: Uint8Array;
   try {
     bytes = await store.read(repositoryDocumentName, signal);
@@ -31,9 +35,13 @@ export async function readIdentity(store: Store, cluster: string, signal: AbortS
   }
   const document = readDocument(repositoryDocumentName, bytes, repositoryDocument);
   if (document.cluster !== cluster) {
-    throw new Fault("repository-foreign", `${store.description} holds the backups of cluster "${document.cluster}", not of "${cluster}"`, {
-      hint: "give each cluster a prefix or directory of its own, or correct cluster.name",
-    });
+    throw new Fault(
+      "repository-foreign",
+      `${store.description} holds the backups of cluster "${document.cluster}", not of "${cluster}"`,
+      {
+        hint: "give each cluster a prefix or directory of its own, or correct cluster.name",
+      },
+    );
   }
   return { id: document.repository, cluster, firstLineage: document.firstLineage };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isFault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import type { Store } from "../store/store.ts";
 import { formatInstant, hexId, int64Field, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
 import { lineageDocumentName } from "./names.ts";
@@ -7,6 +7,8 @@ import { lineageDocumentName } from "./names.ts";
 /** `lineage.json`: one unbroken history of revisions. Created once, never changed; ids sort by creation. */
 const lineageDocument = z.strictObject({
   schema: z.literal("etcd-lifeboat/lineage/v1"),
+  /** A lineage that was copied from another repository is not this cluster's. */
+  repository: ulidField,
   lineage: ulidField,
   /** `live`: what this cluster lived through; `foreign`: an imported file, never counted for freshness. */
   kind: z.enum(["live", "foreign"]),
@@ -40,12 +42,28 @@ export async function createLineage(
   } catch (error) {
     if (!isFault(error, "store-exists")) throw error;
   }
-  return readLineage(store, lineage.lineage, signal);
+  return readLineage(store, lineage.repository, lineage.lineage, signal);
 }
 
-export async function readLineage(store: Store, lineage: string, signal: AbortSignal): Promise<Lineage> {
+/** Reads a lineage of this repository; rejects with `manifest-invalid` for one that was copied from another place. */
+export async function readLineage(
+  store: Store,
+  repository: string,
+  lineage: string,
+  signal: AbortSignal,
+): Promise<Lineage> {
   const name = lineageDocumentName(lineage);
-  return readDocument(name, await store.read(name, signal), lineageDocument);
+  const document = readDocument(name, await store.read(name, signal), lineageDocument);
+  if (document.repository !== repository || document.lineage !== lineage) {
+    throw new Fault(
+      "manifest-invalid",
+      `${name} holds lineage ${document.lineage} of repository ${document.repository}, and this is ${repository}`,
+      {
+        hint: "an object was copied from another repository, or renamed inside the store",
+      },
+    );
+  }
+  return document;
 }
 
 /** What is known of a lineage's past when a new backup of it is judged. */

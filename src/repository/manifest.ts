@@ -13,7 +13,7 @@ import {
 } from "./documents.ts";
 import { Fault } from "../faults.ts";
 import { isObjectName } from "../store/store.ts";
-import { isScheduleName, parseBackupName } from "./names.ts";
+import { isScheduleName, isSnapshotObject, parseBackupName } from "./names.ts";
 import { verifySignature, type Signer, type TrustedKeys } from "./signature.ts";
 
 /**
@@ -21,6 +21,9 @@ import { verifySignature, type Signer, type TrustedKeys } from "./signature.ts";
  * 64-bit numbers are strings in JSON and bigint here; member and cluster IDs are hexadecimal as etcd prints them.
  */
 export const manifestSchemaId = "etcd-lifeboat/manifest/v1";
+
+/** Characters of a label at most. */
+export const labelLength = 200;
 
 const objectField = z.string().refine(isObjectName, "not an object name");
 
@@ -117,7 +120,7 @@ const bodySchema = z.strictObject({
   backup: z.string().refine((text) => parseBackupName(text) !== undefined, "not a backup id"),
   trigger: z.enum(["schedule", "demand", "import"]),
   slot: z.strictObject({ schedule: z.string().refine(isScheduleName), time: timeField }).nullable(),
-  label: z.string().max(200).nullable(),
+  label: z.string().max(labelLength).nullable(),
   startedAt: timeField,
   committedAt: timeField,
   cluster: z.strictObject({ name: z.string(), id: hexId.nullable() }),
@@ -148,7 +151,8 @@ export type RowSample = z.output<typeof sampleField>;
 export function writeManifest(manifest: Manifest, signer: Signer | undefined): Uint8Array {
   const body = toJson(manifest);
   checkDocument(`the manifest of ${manifest.backup}`, JSON.parse(body), bodySchema);
-  const text = signer === undefined ? body : `${body.slice(0, -1)},"signature":${JSON.stringify(signer.sign(Buffer.from(body)))}}`;
+  const text =
+    signer === undefined ? body : `${body.slice(0, -1)},"signature":${JSON.stringify(signer.sign(Buffer.from(body)))}}`;
   return Buffer.from(`${text}\n`);
 }
 
@@ -159,14 +163,15 @@ export function writeManifest(manifest: Manifest, signer: Signer | undefined): U
 export function readManifest(
   name: string,
   bytes: Uint8Array,
-  expected: { readonly lineage: string; readonly backup: string },
+  expected: { readonly repository: string; readonly lineage: string; readonly backup: string },
   trusted: TrustedKeys | undefined,
 ): Manifest {
   const value = parseJson(name, bytes);
   const { signature, ...body } = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
   // The signature covers the compact form of everything else, keys in the order of the file (docs/formats/manifest-v1.md).
   if (trusted !== undefined) {
-    const parsed = signature === undefined ? undefined : checkDocument(`the signature of ${name}`, signature, signatureField);
+    const parsed =
+      signature === undefined ? undefined : checkDocument(`the signature of ${name}`, signature, signatureField);
     verifySignature(name, Buffer.from(JSON.stringify(body)), parsed, trusted);
   }
   const manifest = checkDocument(name, body, bodySchema);
@@ -174,6 +179,19 @@ export function readManifest(
     throw new Fault("manifest-invalid", `${name} holds the manifest of ${manifest.lineage}/${manifest.backup}`, {
       hint: "an object was copied or renamed inside the store",
     });
+  }
+  if (manifest.repository !== expected.repository) {
+    throw new Fault(
+      "manifest-invalid",
+      `${name} is a manifest of cluster "${manifest.cluster.name}" in repository ${manifest.repository}, and this is ${expected.repository}`,
+      {
+        hint: "the backups of another cluster were copied here; keep each cluster in a prefix or directory of its own",
+      },
+    );
+  }
+  for (const { object } of [manifest.data, manifest.note, ...(manifest.extras === null ? [] : [manifest.extras])]) {
+    if (!isSnapshotObject(manifest.lineage, object))
+      throw new Fault("manifest-invalid", `${name} names ${object}, which is no object of its lineage`);
   }
   return manifest;
 }

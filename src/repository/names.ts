@@ -15,6 +15,9 @@ const schedulePattern = new RegExp(`^${schedule}$`);
 const slotPattern = new RegExp(`^(${stamp})\\.slot\\.(${schedule})$`);
 const demandPattern = new RegExp(`^(${stamp})\\.demand\\.(${ulid})$`);
 const lineagePattern = new RegExp(`^lineages/(${ulid})/lineage\\.json$`);
+const snapshotPattern = new RegExp(
+  `^${ulid}\\.(?:db\\.zst|db\\.zst\\.age|extras\\.tar\\.zst|extras\\.tar\\.zst\\.age|RESTORE\\.md)$`,
+);
 const manifestPattern = new RegExp(`^lineages/(${ulid})/backups/([^/]+)\\.json$`);
 
 export const repositoryDocumentName = "repository.json";
@@ -85,10 +88,20 @@ export function manifestName(lineage: string, backup: string): string {
 }
 
 /** Data objects of one backup: each is `<prefix><suffix>`, so that they are found and collected together. */
-export function snapshotObjects(lineage: string, id: string, encrypted: boolean): Record<"data" | "extras" | "note", string> {
+export function snapshotObjects(
+  lineage: string,
+  id: string,
+  encrypted: boolean,
+): Record<"data" | "extras" | "note", string> {
   const prefix = `${lineagesPrefix}${known(lineage)}/snapshots/${known(id)}`;
   const tail = encrypted ? ".zst.age" : ".zst";
   return { data: `${prefix}.db${tail}`, extras: `${prefix}.extras.tar${tail}`, note: `${prefix}.RESTORE.md` };
+}
+
+/** True for a name that a data object of this lineage can have; a manifest that names anything else was made by nobody of us. */
+export function isSnapshotObject(lineage: string, name: string): boolean {
+  const prefix = `${lineagesPrefix}${lineage}/snapshots/`;
+  return name.startsWith(prefix) && snapshotPattern.test(name.slice(prefix.length));
 }
 
 /** What an object name in a listing is; undefined for everything that is foreign. */

@@ -40,18 +40,25 @@ export function openTrustedKeys(pems: readonly { readonly pem: string; readonly 
 }
 
 /** Throws `manifest-untrusted` unless one of the trusted keys signed exactly these bytes. */
-export function verifySignature(name: string, bytes: Uint8Array, signature: Signature | undefined, trusted: TrustedKeys): void {
+export function verifySignature(
+  name: string,
+  bytes: Uint8Array,
+  signature: Signature | undefined,
+  trusted: TrustedKeys,
+): void {
   const hint = "repository.signing.trusted lists the keys whose manifests are believed";
   if (signature === undefined) throw new Fault("manifest-untrusted", `${name} is not signed`, { hint });
   const key = trusted.get(signature.key);
-  if (key === undefined) throw new Fault("manifest-untrusted", `${name} is signed by an unknown key ${signature.key}`, { hint });
+  if (key === undefined)
+    throw new Fault("manifest-untrusted", `${name} is signed by an unknown key ${signature.key}`, { hint });
   if (!verify(null, bytes, key, Buffer.from(signature.value, "base64"))) {
     throw new Fault("manifest-untrusted", `${name} was changed after it was signed`, { hint });
   }
 }
 
 function parseKey(read: () => KeyObject, origin: string, what: string): KeyObject {
-  const hint = "make a pair with: openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub";
+  const hint =
+    "make a pair with: openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub";
   let key: KeyObject;
   try {
     key = read();
@@ -60,11 +67,17 @@ function parseKey(read: () => KeyObject, origin: string, what: string): KeyObjec
     throw new Fault("config-invalid", `${origin} is no Ed25519 ${what}`, { hint });
   }
   if (key.asymmetricKeyType !== "ed25519") {
-    throw new Fault("config-invalid", `${origin} is a ${key.asymmetricKeyType ?? "secret"} key, not an Ed25519 ${what}`, { hint });
+    throw new Fault(
+      "config-invalid",
+      `${origin} is a ${key.asymmetricKeyType ?? "secret"} key, not an Ed25519 ${what}`,
+      { hint },
+    );
   }
   return key;
 }
 
 function keyId(key: KeyObject): string {
-  return createHash("sha256").update(key.export({ type: "spki", format: "der" })).digest("hex");
+  return createHash("sha256")
+    .update(key.export({ type: "spki", format: "der" }))
+    .digest("hex");
 }
