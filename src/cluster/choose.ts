@@ -23,10 +23,13 @@ export function chooseSources(facts: ClusterFacts): Choice {
   const candidates = judged
     .flatMap(({ member, verdict }) => (verdict.fit ? [{ member, reason: verdict.reason, rank: verdict.rank }] : []))
     .toSorted(
-      (a, b) => a.rank - b.rank || compareHeight(b.member, a.member, facts.quorum) || compareText(a.member.name, b.member.name),
+      (a, b) =>
+        a.rank - b.rank || compareHeight(b.member, a.member, facts.quorum) || compareText(a.member.name, b.member.name),
     )
     .map(({ member, reason }) => ({ member, reason }));
-  const rejected = judged.flatMap(({ member, verdict }) => (verdict.fit ? [] : [{ member: member.name, why: verdict.why }]));
+  const rejected = judged.flatMap(({ member, verdict }) =>
+    verdict.fit ? [] : [{ member: member.name, why: verdict.why }],
+  );
   return { candidates, rejected };
 }
 
@@ -37,7 +40,9 @@ type Verdict =
 function judge(member: MemberFacts, facts: ClusterFacts): Verdict {
   if (!member.seen.up) return { fit: false, why: member.seen.fault.message };
   const { status, defragmenting } = member.seen;
-  const corrupt = facts.alarms?.find(({ memberId, kind }) => kind === "CORRUPT" && (memberId === member.id || memberId === 0n));
+  const corrupt = facts.alarms?.find(
+    ({ memberId, kind }) => kind === "CORRUPT" && (memberId === member.id || memberId === 0n),
+  );
   if (corrupt !== undefined || status.errors.some((error) => isCorruptAlarm(error, member.id))) {
     return { fit: false, why: "has a CORRUPT alarm" };
   }
@@ -48,8 +53,10 @@ function judge(member: MemberFacts, facts: ClusterFacts): Verdict {
   const trouble = status.errors.filter((error) => !isForeignAlarm(error, member.id));
   const behind = facts.highestRaftIndex - (status.raftAppliedIndex ?? status.raftIndex);
   const leads = status.leader === member.id;
-  if (behind > closeEnough) return { fit: true, rank: 3, reason: `${behind} entries behind, and no better member answered` };
-  if (trouble.length > 0) return { fit: true, rank: 3, reason: `no better member answered; it says: ${trouble.join("; ").trim()}` };
+  if (behind > closeEnough)
+    return { fit: true, rank: 3, reason: `${behind} entries behind, and no better member answered` };
+  if (trouble.length > 0)
+    return { fit: true, rank: 3, reason: `no better member answered; it says: ${trouble.join("; ").trim()}` };
   if (leads) return { fit: true, rank: 2, reason: "the leader: no follower that keeps up answered" };
   if (status.learner) return { fit: true, rank: 1, reason: "a learner that keeps up: no voting follower does" };
   return { fit: true, rank: 0, reason: `a follower that keeps up (${behind} entries behind)` };
@@ -70,8 +77,14 @@ function isForeignAlarm(error: string, member: bigint): boolean {
 /** By revision where only the highest counts, else by how much was applied. */
 function compareHeight(a: MemberFacts, b: MemberFacts, quorum: boolean): number {
   if (quorum || !a.seen.up || !b.seen.up) return 0;
-  const difference = a.seen.status.revision - b.seen.status.revision;
-  return difference === 0n ? Number(a.seen.status.raftIndex > b.seen.status.raftIndex) : difference > 0n ? 1 : -1;
+  return (
+    compareBigint(a.seen.status.revision, b.seen.status.revision) ||
+    compareBigint(a.seen.status.raftIndex, b.seen.status.raftIndex)
+  );
+}
+
+function compareBigint(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function compareText(a: string, b: string): number {

@@ -22,7 +22,9 @@ export interface ClusterFacts {
 
 export interface MemberFacts {
   readonly id: bigint;
+  /** For messages; a member that has never started has none of its own and is named by its id. */
   readonly name: string;
+  readonly started: boolean;
   readonly peerUrls: readonly string[];
   readonly clientUrls: readonly string[];
   readonly learner: boolean;
@@ -64,15 +66,21 @@ export interface ObserveOptions {
 export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal: AbortSignal): Promise<ClusterFacts> {
   const list = await etcd.members(signal);
   const findings: Finding[] = [];
-  const members = await Promise.all(list.members.map((member) => observeMember(etcd, list, member, options, findings, signal)));
+  const members = await Promise.all(
+    list.members.map((member) => observeMember(etcd, list, member, options, findings, signal)),
+  );
   const up = members.flatMap(({ seen }) => (seen.up ? [seen] : []));
   const answering = up.filter(({ status }) => !status.learner).map(({ address }) => address);
-  const alarms = await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
   const agreed = await firstAnswer(etcd, answering, options, signal, async (connection, deadline) => {
     const revision = await connection.linearizableRead(deadline);
     // Asked after the read, so that this member's log is as far as anything that was ever acknowledged.
     return { revision, raftIndex: (await connection.status(deadline)).raftIndex };
   });
+  // Alarms are read through raft too: without quorum each member would only run into its timeout.
+  const alarms =
+    agreed === undefined
+      ? undefined
+      : await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
   return {
     clusterId: list.clusterId,
     members,
@@ -94,14 +102,12 @@ async function observeMember(
   findings: Finding[],
   signal: AbortSignal,
 ): Promise<MemberFacts> {
-  const name = member.name === "" ? `unstarted member ${member.id.toString(16)}` : member.name;
-  const facts = { ...member, name };
+  const started = member.name !== "";
+  const name = started ? member.name : `unstarted member ${member.id.toString(16)}`;
+  const facts = { ...member, name, started };
   const override = options.overrides.get(member.name) ?? {};
   // The configured endpoints come last: each may be this member, and only its own header tells.
   const urls = override.url === undefined ? [...member.clientUrls, ...options.endpoints] : [override.url];
-  if (member.clientUrls.length === 0 && override.url === undefined) {
-    findings.push({ about: "member-unstarted", member: name, message: `${name} has never started` });
-  }
   let firstFault: Fault | undefined;
   for (const url of new Set(urls)) {
     const advertised = member.clientUrls.includes(url) || url === override.url;
@@ -111,12 +117,17 @@ async function observeMember(
     } catch (error) {
       if (signal.aborted) throw abortFault(signal);
       if (!isFault(error)) throw error;
-      if (advertised && error.code === "member-mismatch") findings.push({ about: "member-mismatch", member: name, message: error.message });
+      if (advertised && error.code === "member-mismatch")
+        findings.push({ about: "member-mismatch", member: name, message: error.message });
       if (advertised) firstFault ??= error;
     }
   }
   const fault = firstFault ?? new Fault("etcd-unreachable", `${name} has no address that answers`);
-  findings.push({ about: "member-unreachable", member: name, message: `${name} does not answer: ${fault.message}` });
+  findings.push(
+    started
+      ? { about: "member-unreachable", member: name, message: `${name} does not answer: ${fault.message}` }
+      : { about: "member-unstarted", member: name, message: `${name} has never started` },
+  );
   return { ...facts, seen: { up: false, fault } };
 }
 
@@ -172,7 +183,8 @@ async function firstAnswer<T>(
       return await ask(connection, deadline.signal);
     } catch (error) {
       if (signal.aborted) throw abortFault(signal);
-      if (!isFault(error)) throw error;
+      // A user that may not read says nothing about the cluster: it must not pass for one without quorum.
+      if (!isFault(error) || error.code === "etcd-auth") throw error;
     }
   }
   return undefined;
@@ -185,8 +197,12 @@ async function observeV2(
   options: ObserveOptions,
   signal: AbortSignal,
 ): Promise<V2Content> {
-  const answer = await firstAnswer(etcd, up.map(({ address }) => address), options, signal, (connection, deadline) =>
-    connection.v2Content(deadline),
+  const answer = await firstAnswer(
+    etcd,
+    up.map(({ address }) => address),
+    options,
+    signal,
+    (connection, deadline) => connection.v2Content(deadline),
   );
   return answer ?? { state: "unknown", why: "no member could be asked" };
 }
