@@ -18,7 +18,7 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   elapsed: () => performance.now(),
   async sleep(ms, signal) {
-    let leftMs = ms;
+    let leftMs = Math.max(0, ms);
     do {
       const pieceMs = Math.min(leftMs, longestTimerMs);
       await sleepPiece(pieceMs, signal);
