@@ -4,7 +4,7 @@ import { listRepository, readHistories } from "../repository/catalog.ts";
 import { formatId } from "../repository/documents.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { createLineage, findContradiction, judgeHistory, type Lineage } from "../repository/lineage.ts";
-import { liveHistory, type BackupDependencies } from "./backup.ts";
+import { believe, liveHistory, type BackupDependencies } from "./backup.ts";
 import { PhaseTimer } from "./phases.ts";
 import { takeSnapshot } from "./take.ts";
 
@@ -20,8 +20,12 @@ export interface ForeignHistory {
  * Looks whether the live cluster has another history than the repository; undefined when it simply continues. Where cluster ID and revision fit, a
  * snapshot is taken into the spool and its rows are compared, as a backup does. Needs quorum, so that no lagging member is mistaken for a new history.
  */
-export async function findForeignHistory(deps: BackupDependencies, signal: AbortSignal): Promise<ForeignHistory | undefined> {
-  if ((await readIdentity(deps.store, deps.cluster, signal)) === undefined) {
+export async function findForeignHistory(
+  deps: BackupDependencies,
+  signal: AbortSignal,
+): Promise<ForeignHistory | undefined> {
+  const identity = await readIdentity(deps.store, deps.cluster, signal);
+  if (identity === undefined) {
     throw new Fault("not-found", `${deps.store.description} holds no repository yet: there is nothing to adopt`, {
       hint: "run: etcd-lifeboat backup",
     });
@@ -34,7 +38,12 @@ export async function findForeignHistory(deps: BackupDependencies, signal: Abort
       hint: "bring back enough members, then run adopt again",
     });
   }
-  const histories = await readHistories(deps.store, await listRepository(deps.store, signal), deps.trusted, signal);
+  const histories = await readHistories(
+    deps.store,
+    await listRepository(deps.store, signal),
+    believe(deps, identity),
+    signal,
+  );
   const live = liveHistory(facts);
   const judgement = judgeHistory(histories, live);
   const newest = histories.filter(({ lineage }) => lineage.kind === "live").at(-1);
@@ -48,11 +57,27 @@ export async function findForeignHistory(deps: BackupDependencies, signal: Abort
 }
 
 /** Accepts another history: from now on backups of the live cluster belong to a new lineage. */
-export async function adoptHistory(deps: BackupDependencies, found: ForeignHistory, signal: AbortSignal): Promise<Lineage> {
+export async function adoptHistory(
+  deps: BackupDependencies,
+  found: ForeignHistory,
+  signal: AbortSignal,
+): Promise<Lineage> {
+  const id = deps.newId();
+  if (id <= found.parent.lineage) {
+    // Ids sort by creation, and the newest lineage is the current one: this one would be passed over for ever.
+    throw new Fault(
+      "failed",
+      `this host's clock is behind the time at which lineage ${found.parent.lineage} began (${found.parent.createdAt})`,
+      {
+        hint: "set the clock, then run adopt again",
+      },
+    );
+  }
   const lineage = await createLineage(
     deps.store,
     {
-      lineage: deps.newId(),
+      repository: found.parent.repository,
+      lineage: id,
       kind: "live",
       clusterId: found.clusterId,
       parent: found.parent.lineage,

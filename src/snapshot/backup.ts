@@ -3,14 +3,21 @@ import { observeCluster, type ClusterFacts, type ObserveOptions } from "../clust
 import type { Trigger } from "../events.ts";
 import { Fault, abortFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
-import { listRepository, readHistories, type Listing } from "../repository/catalog.ts";
+import {
+  listRepository,
+  readEntries,
+  readHistories,
+  type Belief,
+  type ListedBackup,
+  type Listing,
+} from "../repository/catalog.ts";
 import { formatId, formatInstant } from "../repository/documents.ts";
 import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
 import { createLineage, findContradiction, judgeHistory, type LineageHistory } from "../repository/lineage.ts";
-import { manifestSchemaId, type Manifest, type ManifestMember } from "../repository/manifest.ts";
+import { labelLength, manifestSchemaId, type Manifest, type ManifestMember } from "../repository/manifest.ts";
 import { formatBackupName, type BackupName } from "../repository/names.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
-import { commitBackup, wasSuperseded, type CommitDependencies, type Draft } from "./commit.ts";
+import { commitBackup, type CommitDependencies, type Draft } from "./commit.ts";
 import { PhaseTimer } from "./phases.ts";
 import { noSource, spoolNeed, takeSnapshot, type Taken, type TakeDependencies } from "./take.ts";
 
@@ -37,7 +44,12 @@ export type BackupOutcome =
  * Takes one backup from a live cluster and commits it. It resolves only after the manifest is in the store; every other end is a Fault, told as
  * `backup.failed` with the phase. Another history than the repository's is refused with `lineage-foreign`.
  */
-export async function runBackup(deps: BackupDependencies, request: BackupRequest, signal: AbortSignal): Promise<BackupOutcome> {
+export async function runBackup(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  signal: AbortSignal,
+): Promise<BackupOutcome> {
+  if (request.trigger === "demand") checkLabel(request.label);
   const run = deps.newId();
   const phases = new PhaseTimer(run, deps.clock, deps.emit);
   const startedMs = deps.clock.now();
@@ -47,7 +59,13 @@ export async function runBackup(deps: BackupDependencies, request: BackupRequest
   try {
     const outcome = await attempt(deps, request, run, startedMs, phases, signal);
     if (outcome.kind === "superseded") {
-      deps.emit({ name: "backup.superseded", run, schedule: about.schedule, slotMs: about.slotMs, backup: outcome.backup });
+      deps.emit({
+        name: "backup.superseded",
+        run,
+        schedule: about.schedule,
+        slotMs: about.slotMs,
+        backup: outcome.backup,
+      });
     } else {
       deps.emit({
         name: "backup.committed",
@@ -97,8 +115,11 @@ export interface BackupPreview {
 /** Looks at everything a backup depends on and writes nothing. Rejects as the backup would. */
 export async function previewBackup(deps: BackupDependencies, signal: AbortSignal): Promise<BackupPreview> {
   const facts = await observeCluster(deps.etcd, deps.observe, signal);
-  await readIdentity(deps.store, deps.cluster, signal);
-  const histories = await readHistories(deps.store, await listRepository(deps.store, signal), deps.trusted, signal);
+  const identity = await readIdentity(deps.store, deps.cluster, signal);
+  const histories =
+    identity === undefined
+      ? []
+      : await readHistories(deps.store, await listRepository(deps.store, signal), believe(deps, identity), signal);
   const judgement = judgeHistory(histories, liveHistory(facts));
   if (judgement.kind === "foreign") throw foreign(judgement.seen);
   const { candidates, rejected } = chooseSources(facts);
@@ -119,6 +140,14 @@ export async function previewBackup(deps: BackupDependencies, signal: AbortSigna
     freeBytes: (await deps.spool.space()).freeBytes,
     findings: facts.findings.map(({ message }) => message),
   };
+}
+
+/** A label that no manifest can hold is refused before anything is done. */
+export function checkLabel(label: string | undefined): void {
+  if (label === undefined || label.length <= labelLength) return;
+  throw new Fault("usage", `the label has ${label.length} characters, and at most ${labelLength} can be kept`, {
+    hint: "give a shorter --label",
+  });
 }
 
 /** What every event of a run says of its request. */
@@ -173,18 +202,36 @@ async function attempt(
       : { kind: "demand", timeMs: startedMs, id: run };
   const backup = formatBackupName(name);
   const { lineage } = position.history.lineage;
-  if (position.listing.backups.some((listed) => listed.lineage === lineage && listed.backup === backup)) {
-    return { kind: "superseded", lineage, backup };
-  }
+  const earlier = position.listing.backups.find((listed) => listed.lineage === lineage && listed.backup === backup);
+  if (earlier !== undefined) return await superseded(deps, position.identity, earlier, signal);
   await using taken = await takeSnapshot(deps, facts, position.newest?.samples ?? [], run, phases, signal);
   refuseContradiction(position, taken);
   const draft = writeDraft(deps, request, { ...position, backup, facts, taken, startedMs });
-  try {
-    return { kind: "committed", manifest: await commitBackup(deps, draft, taken.path, deps.newId(), phases, signal) };
-  } catch (error) {
-    if (request.trigger === "schedule" && wasSuperseded(error, signal)) return { kind: "superseded", lineage, backup };
-    throw error;
-  }
+  const commit = await commitBackup(deps, draft, taken.path, deps.newId(), phases, signal);
+  if (commit.kind === "committed") return commit;
+  return await superseded(deps, position.identity, { lineage, backup, name, manifestBytes: 0 }, signal);
+}
+
+/** Somebody else's manifest stands under this backup's key. Only one that can be believed makes the work superfluous: anything else is a failure. */
+async function superseded(
+  deps: BackupDependencies,
+  identity: RepositoryIdentity,
+  listed: ListedBackup,
+  signal: AbortSignal,
+): Promise<BackupOutcome> {
+  const { lineage, backup } = listed;
+  const [entry] = await readEntries(deps.store, [listed], believe(deps, identity), signal);
+  if (entry?.manifest !== undefined) return { kind: "superseded", lineage, backup };
+  const { code, message, hint } = entry?.refused ?? new Fault("store-damaged", "it cannot be read back");
+  throw new Fault(code, `the key of ${backup} is taken by what is no backup: ${message}`, {
+    hint,
+    cause: entry?.refused,
+  });
+}
+
+/** What this repository's documents must be to be believed. */
+export function believe(deps: Pick<BackupDependencies, "trusted">, identity: RepositoryIdentity): Belief {
+  return { repository: identity.id, trusted: deps.trusted };
 }
 
 export interface Position {
@@ -199,7 +246,7 @@ export interface Position {
 async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal: AbortSignal): Promise<Position> {
   const identity = (await readIdentity(deps.store, deps.cluster, signal)) ?? (await create(deps, signal));
   const listing = await listRepository(deps.store, signal);
-  const histories = await readHistories(deps.store, listing, deps.trusted, signal);
+  const histories = await readHistories(deps.store, listing, believe(deps, identity), signal);
   const judgement = judgeHistory(histories, liveHistory(facts));
   switch (judgement.kind) {
     case "continues": {
@@ -210,6 +257,7 @@ async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal
       const lineage = await createLineage(
         deps.store,
         {
+          repository: identity.id,
           lineage: identity.firstLineage,
           kind: "live",
           clusterId: formatId(facts.clusterId),
@@ -221,9 +269,15 @@ async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal
         signal,
       );
       failpoint("lineage-created");
-      deps.emit({ name: "lineage.created", lineage: lineage.lineage, reason: lineage.reason, clusterId: lineage.clusterId ?? "" });
+      deps.emit({
+        name: "lineage.created",
+        lineage: lineage.lineage,
+        reason: lineage.reason,
+        clusterId: lineage.clusterId ?? "",
+      });
       const again = judgeHistory([{ lineage, highestRevision: 0n, highestRaftIndex: 0n }], liveHistory(facts));
-      if (again.kind !== "continues") throw foreign(again.kind === "foreign" ? again.seen : "its first lineage cannot be read back");
+      if (again.kind !== "continues")
+        throw foreign(again.kind === "foreign" ? again.seen : "its first lineage cannot be read back");
       return { identity, listing, history: again.history, newest: undefined };
     }
     case "foreign":
@@ -267,7 +321,12 @@ export function foreign(seen: string): Fault {
 function writeDraft(
   deps: BackupDependencies,
   request: BackupRequest,
-  known: Position & { readonly backup: string; readonly facts: ClusterFacts; readonly taken: Taken; readonly startedMs: number },
+  known: Position & {
+    readonly backup: string;
+    readonly facts: ClusterFacts;
+    readonly taken: Taken;
+    readonly startedMs: number;
+  },
 ): Draft {
   const { facts, taken, history, identity } = known;
   const { before, source } = taken;
@@ -297,7 +356,7 @@ function writeDraft(
       quorum: facts.quorum,
       highestRevision: highest([history.highestRevision, facts.highestRevision, before.revision, taken.facts.revision]),
       highestRaftIndex: highest([history.highestRaftIndex, facts.highestRaftIndex, before.raftIndex]),
-      members: facts.members.map(manifestMember),
+      members: facts.members.map((member) => manifestMember(member.started ? member : { ...member, name: "" })),
       alarms: (facts.alarms ?? []).map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })),
       v2: facts.v2,
     },
@@ -341,4 +400,3 @@ function manifestMember(member: {
 function highest(values: readonly bigint[]): bigint {
   return values.reduce((top, value) => (value > top ? value : top), 0n);
 }
-

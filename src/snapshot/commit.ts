@@ -1,4 +1,4 @@
-import { Fault, abortFault, isFault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import type { Clock } from "../clock.ts";
 import { formatInstant } from "../repository/documents.ts";
@@ -12,7 +12,7 @@ import { readExtras } from "./extras.ts";
 import { writeRestoreNote } from "./note.ts";
 import type { PhaseTimer } from "./phases.ts";
 import { sealBytes } from "./seal.ts";
-import { checkSeal, exhaust, readStored } from "./stored.ts";
+import { SealCheck, checkSeal, exhaust, readStored } from "./stored.ts";
 
 /** How backups of a repository are encoded, verified and signed; from its configuration. */
 export interface Encoder {
@@ -35,10 +35,12 @@ export interface CommitDependencies {
   readonly encoder: Encoder;
 }
 
-/**
- * Makes a spooled snapshot a backup: data, extras and note are stored and verified, the manifest comes last and create-only.
- * `store-exists` means that another daemon committed this backup's key first; what was stored here is then an orphan, harmless and collected later.
- */
+export type Commit =
+  | { readonly kind: "committed"; readonly manifest: Manifest }
+  /** The manifest's key is taken. What was stored here is then an orphan, harmless and collected later. */
+  | { readonly kind: "taken" };
+
+/** Makes a spooled snapshot a backup: data, extras and note are stored and verified, the manifest comes last and create-only. */
 export async function commitBackup(
   deps: CommitDependencies,
   draft: Draft,
@@ -46,13 +48,17 @@ export async function commitBackup(
   snapshotId: string,
   phases: PhaseTimer,
   signal: AbortSignal,
-): Promise<Manifest> {
+): Promise<Commit> {
   const { store, encoder, clock } = deps;
   const objects = snapshotObjects(draft.lineage, snapshotId, encoder.recipients.length > 0);
   const { extras, extrasMissing } = await phases.run("extras", () => storeExtras(deps, objects.extras, signal));
   failpoint("extras-stored");
   const plainBytes = draft.content.dbBytes + sealBytes;
-  const encoding = encodeSpool(spoolPath, { compressionLevel: encoder.compressionLevel, recipients: encoder.recipients, plainBytes }, signal);
+  const { compressionLevel, recipients, readBackBelowBytes } = encoder;
+  // A checksum vouches for what was uploaded, not for what the spool gave: without a read-back the bytes are compared with the seal as they are encoded.
+  const encoded = readBackBelowBytes === undefined ? undefined : new SealCheck(draft.content);
+  const onPlain = encoded === undefined ? undefined : (bytes: Uint8Array): void => encoded.update(bytes);
+  const encoding = encodeSpool(spoolPath, { compressionLevel, recipients, plainBytes, onPlain }, signal);
   const uploaded = await phases.run("upload", (progress) => {
     return store.upload(objects.data, counted(encoding.bytes, progress), signal);
   });
@@ -61,19 +67,35 @@ export async function commitBackup(
     object: objects.data,
     ...uploaded,
     plainBytes,
-    compression: { format: "zstd", frames: encoding.facts().frames.map((frame) => [frame.plainBytes, frame.storedBytes]) },
-    encryption: encoder.recipients.length === 0 ? null : { format: "age-v1", recipients: encoder.recipients.map(({ text }) => text) },
+    compression: {
+      format: "zstd",
+      frames: encoding.facts().frames.map((frame) => [frame.plainBytes, frame.storedBytes]),
+    },
+    encryption: recipients.length === 0 ? null : { format: "age-v1", recipients: recipients.map(({ text }) => text) },
   };
-  const verified = await phases.run("readback", (progress) => verifyStored(deps, data, draft, encoding, progress, signal));
+  const verified = await phases.run("readback", (progress) =>
+    verifyStored(deps, data, draft, encoding, encoded, progress, signal),
+  );
   failpoint("data-read-back");
   return phases.run("commit", async () => {
-    const document = { ...draft, data: { ...data, verified }, extras, extrasMissing, committedAt: formatInstant(clock.now()) };
+    const document = {
+      ...draft,
+      data: { ...data, verified },
+      extras,
+      extrasMissing,
+      committedAt: formatInstant(clock.now()),
+    };
     const note = await storeNote(store, objects.note, document, signal);
     const manifest: Manifest = { ...document, note };
     failpoint("note-stored");
-    await store.create(manifestName(draft.lineage, draft.backup), writeManifest(manifest, encoder.signer), signal);
+    try {
+      await store.create(manifestName(draft.lineage, draft.backup), writeManifest(manifest, encoder.signer), signal);
+    } catch (error) {
+      if (!isFault(error, "store-exists")) throw error;
+      return { kind: "taken" };
+    }
     failpoint("manifest-stored");
-    return manifest;
+    return { kind: "committed", manifest };
   });
 }
 
@@ -83,10 +105,14 @@ async function verifyStored(
   data: Omit<Manifest["data"], "verified">,
   draft: Draft,
   encoding: Encoding,
+  encoded: SealCheck | undefined,
   progress: (doneBytes: number, totalBytes: number) => void,
   signal: AbortSignal,
 ): Promise<Manifest["data"]["verified"]> {
-  if (encoder.readBackBelowBytes !== undefined && data.storedBytes > encoder.readBackBelowBytes) {
+  if (encoded !== undefined && data.storedBytes > (encoder.readBackBelowBytes ?? Infinity)) {
+    const problem = encoded.problem();
+    if (problem !== undefined)
+      throw new Fault("spool-failed", `the spool gave other bytes than were drained into it: ${problem}`);
     if (await matchesChecksum(store, data, signal)) return "checksum";
   }
   const encryption: Decryption =
@@ -97,7 +123,11 @@ async function verifyStored(
 }
 
 /** False where the store vouches for no full-object checksum; a wrong one is damage. */
-async function matchesChecksum(store: Store, data: Pick<Manifest["data"], "object"> & Uploaded, signal: AbortSignal): Promise<boolean> {
+async function matchesChecksum(
+  store: Store,
+  data: Pick<Manifest["data"], "object"> & Uploaded,
+  signal: AbortSignal,
+): Promise<boolean> {
   const head = await store.head(data.object, signal);
   if (head?.crc32c === undefined) return false;
   if (head.crc32c === data.crc32c && head.storedBytes === data.storedBytes) return true;
@@ -110,6 +140,8 @@ async function storeExtras(
   signal: AbortSignal,
 ): Promise<Pick<Manifest, "extras" | "extrasMissing">> {
   if (encoder.extras.length === 0) return { extras: null, extrasMissing: [] };
+  // The configuration refuses this already; private keys in the clear are worth a second look.
+  if (encoder.recipients.length === 0) throw new Fault("config-invalid", "extras would be stored unencrypted");
   const { tar, files, missing } = await readExtras(encoder.extras);
   if (files.length === 0) return { extras: null, extrasMissing: [...missing] };
   const { stored, facts } = await encodeBytes(tar, encoder, signal);
@@ -117,14 +149,27 @@ async function storeExtras(
   await exhaust(readStored(store, { object, ...uploaded }, signal));
   const frames = facts.frames.map((frame): [number, number] => [frame.plainBytes, frame.storedBytes]);
   return {
-    extras: { object, storedBytes: uploaded.storedBytes, sha256: uploaded.sha256, plainBytes: tar.length, frames, files: [...files] },
+    extras: {
+      object,
+      storedBytes: uploaded.storedBytes,
+      sha256: uploaded.sha256,
+      plainBytes: tar.length,
+      frames,
+      files: [...files],
+    },
     extrasMissing: [...missing],
   };
 }
 
-async function storeNote(store: Store, object: string, document: Omit<Manifest, "note">, signal: AbortSignal): Promise<Manifest["note"]> {
+async function storeNote(
+  store: Store,
+  object: string,
+  document: Omit<Manifest, "note">,
+  signal: AbortSignal,
+): Promise<Manifest["note"]> {
   const bytes = new TextEncoder().encode(writeRestoreNote(document, store.description));
   const { storedBytes, sha256 } = await store.upload(object, once(bytes), signal);
+  await exhaust(readStored(store, { object, storedBytes, sha256 }, signal));
   return { object, storedBytes, sha256 };
 }
 
@@ -143,10 +188,4 @@ async function* counted(
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
   yield bytes;
-}
-
-/** True when a commit failed because somebody else's manifest stands under its key. */
-export function wasSuperseded(error: unknown, signal: AbortSignal): boolean {
-  if (signal.aborted) throw abortFault(signal);
-  return isFault(error, "store-exists");
 }

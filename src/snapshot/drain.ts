@@ -6,7 +6,7 @@ import type { MemberConnection } from "../etcd/etcd.ts";
 import { failpoint } from "../failpoints.ts";
 import { Fault } from "../faults.ts";
 import { SealChecker } from "./seal.ts";
-import { translated } from "./spool.ts";
+import { writeAll } from "./spool.ts";
 
 export interface DrainLimits {
   /** Without a single byte for this long the stream is cancelled, so that the member's read transaction is released. */
@@ -77,7 +77,7 @@ export async function drainSnapshot(
   }
   await writer.flush();
   const seal = checker.finish(hash.digest());
-  await translated(file.path, () => file.handle.write(seal, 0, seal.length, writer.bytes));
+  await writeAll(file, seal, writer.bytes);
   return { dbBytes: writer.bytes, seal: Buffer.from(seal).toString("hex"), version: checker.version };
 }
 
@@ -117,7 +117,7 @@ class PieceWriter {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    for (let from = 0; from < bytes.length; ) {
+    for (let from = 0; from < bytes.length;) {
       const taken = Math.min(bytes.length - from, pieceBytes - this.#filled);
       this.#filling.set(bytes.subarray(from, from + taken), this.#filled);
       this.#filled += taken;
@@ -143,18 +143,5 @@ class PieceWriter {
     this.#queuedBytes += piece.length;
     this.#filled = 0;
     [this.#filling, this.#resting] = [this.#resting, this.#filling];
-  }
-}
-
-async function writeAll(
-  file: { readonly path: string; readonly handle: FileHandle },
-  piece: Uint8Array,
-  position: number,
-): Promise<void> {
-  for (let from = 0; from < piece.length; ) {
-    const { bytesWritten } = await translated(file.path, () =>
-      file.handle.write(piece, from, piece.length - from, position + from),
-    );
-    from += bytesWritten;
   }
 }

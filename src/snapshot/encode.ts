@@ -1,7 +1,7 @@
 import { Fault, throwIfAborted } from "../faults.ts";
 import { createAge, decryptAge } from "./age.ts";
 import type { AgeIdentity, AgeRecipient, FileKey } from "./age.ts";
-import { readRegion } from "./blocks.ts";
+import { readRegion, type BlockSource } from "./blocks.ts";
 import { compressFrame, compressFrames, decompressFrames, maximumFrameBytes } from "./zstd.ts";
 import type { CompressedFrames, Frame } from "./zstd.ts";
 
@@ -30,17 +30,33 @@ export interface Encoding {
 }
 
 /**
- * Encodes the first `plainBytes` bytes of a file: zstd frames, then age, so that `age -d -i KEY | zstd -d` gives it back.
+ * Encodes the first `plainBytes` bytes of a file (`onPlain` hears them, each once and in order): zstd frames, then age, so that `age -d -i KEY | zstd -d` gives it back.
  * `spool-failed` when the file is shorter than that or cannot be read.
  */
 export function encodeSpool(
   spoolPath: string,
-  options: EncodeOptions & { readonly plainBytes: number },
+  options: EncodeOptions & {
+    readonly plainBytes: number;
+    readonly onPlain?: ((bytes: Uint8Array) => void) | undefined;
+  },
   signal: AbortSignal,
 ): Encoding {
-  const region = readRegion(spoolPath, { offset: 0, bytes: options.plainBytes });
+  const region = heard(readRegion(spoolPath, { offset: 0, bytes: options.plainBytes }), options.onPlain);
   const compressed = compressFrames(region, { level: options.compressionLevel }, signal);
   return encrypted(compressed, options.recipients, signal);
+}
+
+/** Tells the bytes in their order as they are read for encoding. */
+function heard(source: BlockSource, onPlain: ((bytes: Uint8Array) => void) | undefined): BlockSource {
+  if (onPlain === undefined) return source;
+  return {
+    async fill(into, signal) {
+      const filledBytes = await source.fill(into, signal);
+      onPlain(into.subarray(0, filledBytes));
+      return filledBytes;
+    },
+    close: () => source.close(),
+  };
 }
 
 /** The same for a small object that is in memory already. Made of one frame, so at most `maximumFrameBytes`. */

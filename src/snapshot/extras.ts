@@ -1,7 +1,6 @@
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { pack, type Pack } from "tar-stream";
-import { Fault } from "../faults.ts";
 
 /** Files beside the database that a restored cluster needs (PKI, manifests), as one tar archive; only ever stored encrypted. */
 export interface Extras {
@@ -12,16 +11,20 @@ export interface Extras {
 }
 
 const totalBytesAtMost = 32 * 1024 * 1024;
-const filesAtMost = 10_000;
+const entriesAtMost = 10_000;
 
-/** Reads files and directories (recursively, symbolic links as links). Rejects with `config-invalid` when they are far too many or too large. */
+/**
+ * Reads files and directories (recursively, symbolic links as links). What is beyond the bounds is missing like what cannot be read: a directory that has
+ * grown too large must not keep the database from being backed up.
+ */
 export async function readExtras(paths: readonly string[]): Promise<Extras> {
   const archive = pack();
   const collected = Array.fromAsync(archive as AsyncIterable<Uint8Array>);
   const files: { path: string; bytes: number }[] = [];
   const missing: { path: string; why: string }[] = [];
   try {
-    for (const path of paths) await addPath(archive, path, files, missing);
+    const room = { bytes: totalBytesAtMost, entries: entriesAtMost };
+    for (const path of paths) await addPath(archive, path, files, missing, room);
     archive.finalize();
   } catch (error) {
     archive.destroy();
@@ -36,34 +39,42 @@ async function addPath(
   path: string,
   files: { path: string; bytes: number }[],
   missing: { path: string; why: string }[],
+  room: { bytes: number; entries: number },
 ): Promise<void> {
+  if (room.entries === 0) return;
+  room.entries -= 1;
+  if (room.entries === 0) {
+    missing.push({ path, why: `this and all that follows: more than ${entriesAtMost - 1} entries` });
+    return;
+  }
   try {
     const stats = await lstat(path);
-    const header = { name: path.replace(/^\/+/, ""), mode: stats.mode & 0o7777, uid: stats.uid, gid: stats.gid, mtime: stats.mtime };
+    const header = {
+      name: path.replace(/^\/+/, ""),
+      mode: stats.mode & 0o7777,
+      uid: stats.uid,
+      gid: stats.gid,
+      mtime: stats.mtime,
+    };
     if (stats.isDirectory()) {
-      for (const name of (await readdir(path)).toSorted()) await addPath(archive, join(path, name), files, missing);
+      for (const name of (await readdir(path)).toSorted())
+        await addPath(archive, join(path, name), files, missing, room);
     } else if (stats.isSymbolicLink()) {
       archive.entry({ ...header, type: "symlink", linkname: await readlink(path), size: 0 });
       files.push({ path, bytes: 0 });
     } else if (stats.isFile()) {
-      checkBounds(files, path, stats.size);
-      const content = await readFile(path);
-      checkBounds(files, path, content.length);
+      const content = stats.size > room.bytes ? undefined : await readFile(path);
+      if (content === undefined || content.length > room.bytes) {
+        missing.push({ path, why: `too large: extras are at most ${totalBytesAtMost} bytes together` });
+        return;
+      }
+      room.bytes -= content.length;
       archive.entry(header, content);
       files.push({ path, bytes: content.length });
     } else {
       missing.push({ path, why: "neither a file, a directory nor a symbolic link" });
     }
   } catch (error) {
-    if (error instanceof Fault) throw error;
     missing.push({ path, why: (error as NodeJS.ErrnoException).code ?? String(error) });
   }
-}
-
-function checkBounds(files: readonly { readonly bytes: number }[], path: string, bytes: number): void {
-  const total = files.reduce((sum, file) => sum + file.bytes, bytes);
-  if (total <= totalBytesAtMost && files.length < filesAtMost) return;
-  throw new Fault("config-invalid", `repository.extras are too much at ${path}: more than ${totalBytesAtMost} bytes or ${filesAtMost} files`, {
-    hint: "extras are for keys and manifests; name smaller directories",
-  });
 }

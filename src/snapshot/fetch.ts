@@ -1,12 +1,11 @@
 import { constants } from "node:fs";
-import { link, open, unlink } from "node:fs/promises";
+import { link, lstat, open, unlink, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Fault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import type { Store } from "../store/store.ts";
 import { decodeStored, type Decryption } from "./encode.ts";
-import type { SpoolFile } from "./spool.ts";
-import { translated } from "./spool.ts";
+import { translated, writeAll, type Remedies, type SpoolFile } from "./spool.ts";
 import { checkSeal, readStored } from "./stored.ts";
 
 /** Writes a backup's plain snapshot (database and seal) into an empty file, checking stored bytes, frames and seal on the way. */
@@ -17,16 +16,18 @@ export async function spoolPlain(
   file: Pick<SpoolFile, "path" | "handle">,
   onBytes: (doneBytes: number) => void,
   signal: AbortSignal,
+  remedies?: Remedies,
 ): Promise<void> {
   const { data, content } = manifest;
-  const decoded = decodeStored(readStored(store, data, signal), { frames: toFrames(data.compression.frames), encryption }, signal);
+  const decoded = decodeStored(
+    readStored(store, data, signal),
+    { frames: toFrames(data.compression.frames), encryption },
+    signal,
+  );
   let position = 0;
   for await (const chunk of checkSeal(data.object, decoded, content)) {
-    for (let from = 0; from < chunk.length; ) {
-      const { bytesWritten } = await translated(file.path, () => file.handle.write(chunk, from, chunk.length - from, position));
-      from += bytesWritten;
-      position += bytesWritten;
-    }
+    await writeAll(file, chunk, position, remedies);
+    position += chunk.length;
     onBytes(position);
   }
 }
@@ -43,26 +44,58 @@ export async function fetchBackup(
   onBytes: (doneBytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  if (await exists(output)) throw taken(output);
   const partial = `${output}.${process.pid}.partial`;
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  const handle = await translated(partial, () => open(partial, flags, 0o600));
+  const handle = await openPartial(partial);
   try {
     try {
-      await spoolPlain(store, manifest, encryption, { path: partial, handle }, onBytes, signal);
-      await translated(partial, () => handle.sync());
+      await spoolPlain(store, manifest, encryption, { path: partial, handle }, onBytes, signal, outputRemedies);
+      await translated(partial, () => handle.sync(), outputRemedies);
     } finally {
-      await handle.close();
+      await translated(partial, () => handle.close(), outputRemedies);
     }
     await linkNew(partial, output);
   } finally {
-    await unlink(partial);
+    await translated(partial, () => unlink(partial), outputRemedies);
   }
-  const directory = await translated(output, () => open(dirname(output), constants.O_RDONLY));
+  const directory = await translated(output, () => open(dirname(output), constants.O_RDONLY), outputRemedies);
   try {
-    await translated(output, () => directory.sync());
+    await translated(output, () => directory.sync(), outputRemedies);
   } finally {
     await directory.close();
   }
+}
+
+const outputRemedies: Remedies = {
+  space: "free space there, or give another --output",
+  access: "give an --output in a directory that you may write to",
+};
+
+async function openPartial(partial: string): Promise<FileHandle> {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  if (await exists(partial)) {
+    throw new Fault("usage", `${partial} exists already: an earlier fetch was killed, or is still running`, {
+      hint: `when none is running: rm ${partial}`,
+    });
+  }
+  return translated(partial, () => open(partial, flags, 0o600), outputRemedies);
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    return translated(path, () => Promise.reject(error as Error), outputRemedies);
+  }
+}
+
+function taken(output: string, cause?: unknown): Fault {
+  return new Fault("usage", `${output} exists already`, {
+    hint: "give another --output, or move that file away",
+    cause,
+  });
 }
 
 /** link(2) refuses an existing target where rename(2) would replace it. */
@@ -70,12 +103,15 @@ async function linkNew(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") return translated(to, () => Promise.reject(error as Error));
-    throw new Fault("usage", `${to} exists already`, { hint: "give another --output, or move that file away", cause: error });
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST")
+      return translated(to, () => Promise.reject(error as Error), outputRemedies);
+    throw taken(to, error);
   }
 }
 
 /** A manifest's list of frames as the decoder takes it. */
-export function toFrames(frames: readonly (readonly [number, number])[]): { plainBytes: number; storedBytes: number }[] {
+export function toFrames(
+  frames: readonly (readonly [number, number])[],
+): { plainBytes: number; storedBytes: number }[] {
   return frames.map(([plainBytes, storedBytes]) => ({ plainBytes, storedBytes }));
 }

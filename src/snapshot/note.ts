@@ -1,4 +1,3 @@
-import { formatId } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
 
 /** A restore must end above every revision that a client may have seen; this is the least that is ever added. */
@@ -16,16 +15,19 @@ export function restoreBump(manifest: Pick<Manifest, "content" | "live">): bigin
  */
 export function writeRestoreNote(manifest: Omit<Manifest, "note">, storeDescription: string): string {
   const { content, data, live } = manifest;
-  const members = (live?.members ?? content.members).filter(({ learner }) => !learner);
+  // Learners and members that have never started hold nothing that must come back: they are added again afterwards.
+  const members = (live?.members ?? content.members).filter(({ learner, name }) => !learner && name !== "");
   const encrypted = data.encryption !== null;
   const minor = /^\d+\.\d+/.exec(manifest.source?.version ?? content.clusterVersion ?? "")?.[0];
   const cluster = members.map(({ name, peerUrls }) => peerUrls.map((url) => `${name}=${url}`).join(",")).join(",");
   const file = data.object.slice(data.object.lastIndexOf("/") + 1);
   const decode = encrypted ? `age -d -i KEY ${file} | zstd -d > snapshot.db` : `zstd -d < ${file} > snapshot.db`;
+  // Longer than any run of backticks in what the cluster says of itself, so that nothing ends the block early.
+  const fence = "`".repeat(Math.max(3, ...[...cluster.matchAll(/`+/g)].map(([run]) => run.length + 1)));
   const lines = [
-    `# Restore cluster ${manifest.cluster.name} from backup ${manifest.backup}, by hand`,
+    `# Restore cluster ${plain(manifest.cluster.name)} from backup ${manifest.backup}, by hand`,
     "",
-    `Revision ${content.revision}, taken ${manifest.startedAt}${manifest.source === null ? "" : ` from member ${manifest.source.name} (etcd ${manifest.source.version})`}, ${content.keys} keys.`,
+    `Revision ${content.revision}, taken ${manifest.startedAt}${manifest.source === null ? "" : ` from member ${plain(manifest.source.name)} (etcd ${plain(manifest.source.version)})`}, ${content.keys} keys.`,
     `Lineage ${manifest.lineage}, repository ${manifest.repository}.`,
     "",
     "Restoring replaces the data of **every** member. Stop all API servers and other clients first, and start them last.",
@@ -53,9 +55,9 @@ export function writeRestoreNote(manifest: Omit<Manifest, "note">, storeDescript
     "The revision is lifted so that no client ever sees it go back. If clients wrote much since the backup, lift it further.",
     "",
     ...members.flatMap((member) => [
-      `On ${member.name}:`,
+      `On ${plain(member.name)}:`,
       "",
-      "```sh",
+      `${fence}sh`,
       "etcdutl snapshot restore snapshot.db \\",
       `  --name ${quote(member.name)} \\`,
       `  --initial-cluster ${quote(cluster)} \\`,
@@ -63,7 +65,7 @@ export function writeRestoreNote(manifest: Omit<Manifest, "note">, storeDescript
       `  --initial-advertise-peer-urls ${quote(member.peerUrls.join(","))} \\`,
       `  --bump-revision ${restoreBump(manifest)} --mark-compacted \\`,
       "  --data-dir DATA_DIRECTORY",
-      "```",
+      fence,
       "",
     ]),
     "The data directory must belong to etcd's user. Start etcd with the same name, URLs and `--initial-cluster`.",
@@ -76,7 +78,9 @@ export function writeRestoreNote(manifest: Omit<Manifest, "note">, storeDescript
       ? ["- Alarms come back with the data: `etcdctl alarm list`, then `etcdctl alarm disarm`."]
       : ["- `etcdctl alarm list`: empty."]),
     ...(content.authEnabled ? ["- Authentication is on in this backup: the passwords are those of its time."] : []),
-    ...(live?.v2.state === "yes" ? ["- This cluster had v2 content, which no v3 snapshot holds: it is not in this backup."] : []),
+    ...(live?.v2.state === "yes"
+      ? ["- This cluster had v2 content, which no v3 snapshot holds: it is not in this backup."]
+      : []),
     ...(manifest.extras === null
       ? []
       : [
@@ -86,7 +90,7 @@ export function writeRestoreNote(manifest: Omit<Manifest, "note">, storeDescript
           `\`${manifest.extras.object}\` holds ${manifest.extras.files.length} files: \`age -d -i KEY ${manifest.extras.object.slice(manifest.extras.object.lastIndexOf("/") + 1)} | zstd -d | tar -tf -\`.`,
         ]),
     "",
-    `Cluster ID when it was taken: ${manifest.cluster.id ?? "unknown"}; members: ${content.members.map(({ id, name }) => `${name} ${formatId(BigInt(`0x${id}`))}`).join(", ")}.`,
+    `Cluster ID when it was taken: ${manifest.cluster.id ?? "unknown"}; members: ${content.members.map(({ id, name }) => `${plain(name)} ${id}`).join(", ")}.`,
     "",
   ];
   return lines.join("\n");
@@ -97,6 +101,12 @@ function toolAdvice(minor: string): string {
   return small <= 4
     ? `This is a snapshot of etcd ${minor}: use etcdutl 3.5.10 or newer 3.5, and start etcd ${minor} on the result.`
     : `This is a snapshot of etcd ${minor}: use the etcdutl of that minor, and start etcd ${minor}.`;
+}
+
+/** For Markdown text; a name that could be more than a word there is shown as a JSON string in a code span. */
+function plain(text: string): string {
+  if (/^[\p{L}\p{N} ._:/+-]*$/u.test(text)) return text;
+  return `\`${JSON.stringify(text).replaceAll("`", "\\u0060")}\``;
 }
 
 /** For a POSIX shell; member names and URLs come from the cluster. */

@@ -48,7 +48,8 @@ export class SealChecker {
       throw broken(`the stream ended after ${this.#received} of ${this.#expected} bytes`);
     }
     if (this.#seal === undefined) throw broken("the stream ended without the seal");
-    if (!Buffer.from(this.#seal).equals(digest)) throw broken("the bytes do not match the seal that etcd sent after them");
+    if (!Buffer.from(this.#seal).equals(digest))
+      throw broken("the bytes do not match the seal that etcd sent after them");
     return this.#seal;
   }
 

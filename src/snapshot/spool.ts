@@ -30,9 +30,13 @@ export async function openSpool(directory: string): Promise<Spool> {
   const stats = await translated(directory, () => lstat(directory));
   if (!stats.isDirectory()) throw new Fault("config-invalid", `spool.directory ${directory} is not a directory`);
   if ((stats.mode & 0o077) !== 0 || stats.uid !== process.geteuid?.()) {
-    throw new Fault("config-invalid", `spool.directory ${directory} is open to others: snapshots hold every secret of the cluster`, {
-      hint: `give it to the user that runs etcd-lifeboat, alone: chmod 700 ${directory}`,
-    });
+    throw new Fault(
+      "config-invalid",
+      `spool.directory ${directory} is open to others: snapshots hold every secret of the cluster`,
+      {
+        hint: `give it to the user that runs etcd-lifeboat, alone: chmod 700 ${directory}`,
+      },
+    );
   }
   return {
     directory,
@@ -42,7 +46,7 @@ export async function openSpool(directory: string): Promise<Spool> {
       const { freeBytes } = await readSpace(directory);
       if (freeBytes >= bytes) return;
       throw new Fault("spool-space", `${directory} has ${freeBytes} bytes free, and the snapshot needs ${bytes}`, {
-        hint: "free space there, or set spool.directory to a larger file system",
+        hint: spoolRemedies.space,
       });
     },
     sweep: () => sweep(directory),
@@ -57,8 +61,11 @@ async function createFile(directory: string, run: string): Promise<SpoolFile> {
     path,
     handle,
     async [Symbol.asyncDispose]() {
-      await handle.close();
-      await unlink(path);
+      try {
+        await translated(path, () => handle.close());
+      } finally {
+        await removeFile(path);
+      }
     },
   };
 }
@@ -76,12 +83,24 @@ async function sweep(directory: string): Promise<{ files: number; bytes: number 
     if (match === null) continue;
     if ((await startOf(Number(match[1]))) === match[2]) continue;
     const path = join(directory, name);
-    const { size } = await translated(path, () => lstat(path));
-    await translated(path, () => unlink(path));
+    const size = await removeFile(path);
+    if (size === undefined) continue;
     files += 1;
     bytes += size;
   }
   return { files, bytes };
+}
+
+/** Removes a spool file and returns its size; undefined when somebody else (another sweep, tmpfiles) was faster. */
+async function removeFile(path: string): Promise<number | undefined> {
+  try {
+    const { size } = await lstat(path);
+    await unlink(path);
+    return size;
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw translate(path, error, spoolRemedies);
+  }
 }
 
 /** When a process started, in clock ticks since boot (proc(5), field 22), so that a reused pid is not mistaken; undefined when it is gone. */
@@ -102,33 +121,60 @@ function isGone(error: unknown): boolean {
   return code === "ENOENT" || code === "ESRCH";
 }
 
+/** What to do about a file that cannot be written. */
+export interface Remedies {
+  readonly space: string;
+  readonly access: string;
+}
+
+const spoolRemedies: Remedies = {
+  space: "free space there, or set spool.directory to a larger file system",
+  access: "spool.directory must belong to the user that runs etcd-lifeboat",
+};
+
 /** Runs a file operation; its errors become faults that name the path. */
-export async function translated<T>(path: string, operation: () => Promise<T>): Promise<T> {
+export async function translated<T>(
+  path: string,
+  operation: () => Promise<T>,
+  remedies: Remedies = spoolRemedies,
+): Promise<T> {
   try {
     return await operation();
   } catch (error) {
-    throw translate(path, error);
+    throw translate(path, error, remedies);
   }
 }
 
-function translate(path: string, error: unknown): unknown {
+/** Writes all bytes at a position; a write may take fewer than it is given. */
+export async function writeAll(
+  file: { readonly path: string; readonly handle: Pick<FileHandle, "write"> },
+  bytes: Uint8Array,
+  position: number,
+  remedies: Remedies = spoolRemedies,
+): Promise<void> {
+  for (let from = 0; from < bytes.length;) {
+    const { bytesWritten } = await translated(
+      file.path,
+      () => file.handle.write(bytes, from, bytes.length - from, position + from),
+      remedies,
+    );
+    if (bytesWritten === 0) throw new Fault("spool-failed", `${file.path} takes no more bytes`);
+    from += bytesWritten;
+  }
+}
+
+function translate(path: string, error: unknown, remedies: Remedies): unknown {
   const { code } = error as NodeJS.ErrnoException;
   switch (code) {
     case undefined:
       return error;
     case "ENOSPC":
     case "EDQUOT":
-      return new Fault("spool-space", `no space left for ${path}`, {
-        hint: "free space there, or set spool.directory to a larger file system",
-        cause: error,
-      });
+      return new Fault("spool-space", `no space left for ${path}`, { hint: remedies.space, cause: error });
     case "EACCES":
     case "EPERM":
     case "EROFS":
-      return new Fault("spool-failed", `${path} cannot be written: ${code}`, {
-        hint: "spool.directory must belong to the user that runs etcd-lifeboat",
-        cause: error,
-      });
+      return new Fault("spool-failed", `${path} cannot be written: ${code}`, { hint: remedies.access, cause: error });
     default:
       return new Fault("spool-failed", `${path}: ${code}`, { cause: error });
   }

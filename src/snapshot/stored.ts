@@ -18,7 +18,10 @@ export async function* readStored(
     yield chunk;
   }
   if (bytes !== object.storedBytes) {
-    throw damaged(object.object, `it has ${bytes > object.storedBytes ? "more than" : `${bytes} of`} ${object.storedBytes} bytes`);
+    throw damaged(
+      object.object,
+      `it has ${bytes > object.storedBytes ? "more than" : `${bytes} of`} ${object.storedBytes} bytes`,
+    );
   }
   if (hash.digest("hex") !== object.sha256) throw damaged(object.object, "its SHA-256 is not the recorded one");
 }
@@ -32,27 +35,59 @@ export async function* checkSeal(
   plain: AsyncIterable<Uint8Array>,
   expected: { readonly dbBytes: number; readonly seal: string },
 ): AsyncGenerator<Uint8Array, void, void> {
-  const hash = createHash("sha256");
-  const trailer: Uint8Array[] = [];
-  let bytes = 0;
+  const check = new SealCheck(expected);
   for await (const chunk of plain) {
-    const inDatabase = Math.max(0, Math.min(chunk.length, expected.dbBytes - bytes));
-    hash.update(inDatabase === chunk.length ? chunk : chunk.subarray(0, inDatabase));
-    if (inDatabase < chunk.length) trailer.push(Uint8Array.from(chunk.subarray(inDatabase)));
-    bytes += chunk.length;
-    if (bytes > expected.dbBytes + sealBytes) break;
+    check.update(chunk);
+    if (check.bytes > expected.dbBytes + sealBytes) break;
     yield chunk;
   }
-  if (bytes !== expected.dbBytes + sealBytes) {
-    throw damaged(name, `it decodes to ${bytes} bytes instead of ${expected.dbBytes + sealBytes}`);
+  const problem = check.problem();
+  if (problem !== undefined) throw damaged(name, problem);
+}
+
+/** Hears the plain bytes of a snapshot in their order and says at the end whether they are the database with this seal, and then the seal itself. */
+export class SealCheck {
+  readonly #expected: { readonly dbBytes: number; readonly seal: string };
+  readonly #hash = createHash("sha256");
+  readonly #trailer: Uint8Array[] = [];
+  #bytes = 0;
+
+  constructor(expected: { readonly dbBytes: number; readonly seal: string }) {
+    this.#expected = expected;
   }
-  const digest = hash.digest("hex");
-  if (digest !== expected.seal) throw damaged(name, "the decoded database does not match its seal");
-  if (Buffer.concat(trailer).toString("hex") !== digest) throw damaged(name, "the decoded file does not end with its seal");
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  update(chunk: Uint8Array): void {
+    const inDatabase = Math.max(0, Math.min(chunk.length, this.#expected.dbBytes - this.#bytes));
+    this.#hash.update(inDatabase === chunk.length ? chunk : chunk.subarray(0, inDatabase));
+    // A copy: chunks are lent. What is too much is refused by its length alone.
+    if (inDatabase < chunk.length && this.#bytes <= this.#expected.dbBytes + sealBytes) {
+      this.#trailer.push(Uint8Array.from(chunk.subarray(inDatabase)));
+    }
+    this.#bytes += chunk.length;
+  }
+
+  /** To be asked once, at the end; undefined when all is as it must be. */
+  problem(): string | undefined {
+    const { dbBytes, seal } = this.#expected;
+    if (this.#bytes !== dbBytes + sealBytes)
+      return `it decodes to ${this.#bytes} bytes instead of ${dbBytes + sealBytes}`;
+    const digest = this.#hash.digest("hex");
+    if (digest !== seal) return "the decoded database does not match its seal";
+    return Buffer.concat(this.#trailer).toString("hex") === digest
+      ? undefined
+      : "the decoded file does not end with its seal";
+  }
 }
 
 /** Reads a stream to its end and says how many bytes went by. */
-export async function exhaust(source: AsyncIterable<Uint8Array>, onBytes: (doneBytes: number) => void = () => undefined): Promise<number> {
+export async function exhaust(
+  source: AsyncIterable<Uint8Array>,
+  onBytes: (doneBytes: number) => void = () => undefined,
+): Promise<number> {
   let bytes = 0;
   for await (const chunk of source) {
     bytes += chunk.length;

@@ -104,7 +104,9 @@ async function takeFrom(
   if (!seen.up) throw seen.fault;
   const expected = { clusterId: facts.clusterId, memberId: source.member.id };
   await using connection = deps.etcd.connect(seen.address);
-  const before = await phases.run("choose", () => readySource(deps, connection, expected, facts.agreedRevision, signal));
+  const before = await phases.run("choose", () =>
+    readySource(deps, connection, expected, facts.agreedRevision, signal),
+  );
   await deps.spool.requireSpace(spoolNeed(before.dbBytes));
   await using stack = new AsyncDisposableStack();
   const file: SpoolFile = stack.use(await deps.spool.create(run));
@@ -117,11 +119,22 @@ async function takeFrom(
   failpoint("spool-drained");
   const scanned = await phases.run("scan", () => deps.scan(file.path, probe, signal));
   failpoint("snapshot-scanned");
-  if (facts.agreedRevision !== undefined && scanned.revision < facts.agreedRevision) {
-    throw new Fault("snapshot-broken", `${source.member.name} sent revision ${scanned.revision}, but the cluster had agreed on ${facts.agreedRevision}`);
+  // The source had reached what the cluster agreed on, and said so, before the stream began: a file below that is not what was asked for.
+  if (scanned.revision < before.revision) {
+    throw new Fault(
+      "snapshot-broken",
+      `${source.member.name} sent revision ${scanned.revision}, but was at ${before.revision} before`,
+    );
   }
   const owned = stack.move();
-  return { path: file.path, drained, facts: scanned, source, before, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    path: file.path,
+    drained,
+    facts: scanned,
+    source,
+    before,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 /** Waits, within bounds, until the member has applied what the cluster agreed on; checks that it is the member that was meant. */
@@ -157,8 +170,12 @@ async function checkSameProcess(
   using deadline = withDeadline(signal, statusMs, `${connection.address.name} did not answer after its snapshot`);
   checkMember(connection.address, expected, await connection.status(deadline.signal));
   if (connection.connections !== 1) {
-    throw new Fault("snapshot-broken", `the connection to ${connection.address.name} was replaced during the snapshot`, {
-      hint: "the member or a load balancer closed it; address members directly",
-    });
+    throw new Fault(
+      "snapshot-broken",
+      `the connection to ${connection.address.name} was replaced during the snapshot`,
+      {
+        hint: "the member or a load balancer closed it; address members directly",
+      },
+    );
   }
 }

@@ -27,7 +27,12 @@ export interface VerifyDependencies {
  * recorded one. `structure`: the snapshot decodes to its seal, the database file is whole and says what the manifest says.
  * Rejects with `object-damaged`, `store-object-missing`, `bolt-corrupt`, or `key-missing` when an identity is needed and not there.
  */
-export async function verifyBackup(deps: VerifyDependencies, manifest: Manifest, level: VerifyLevel, signal: AbortSignal): Promise<void> {
+export async function verifyBackup(
+  deps: VerifyDependencies,
+  manifest: Manifest,
+  level: VerifyLevel,
+  signal: AbortSignal,
+): Promise<void> {
   for (const object of [manifest.data, manifest.note, ...(manifest.extras === null ? [] : [manifest.extras])]) {
     await verifyHead(deps.store, object, signal);
   }
@@ -57,9 +62,14 @@ async function verifyStructure(deps: VerifyDependencies, manifest: Manifest, sig
   const encryption = await decryptionFor(manifest, deps.identities);
   if (manifest.extras !== null) {
     const { frames, plainBytes, object } = manifest.extras;
-    const plain = decodeStored(readStored(deps.store, manifest.extras, signal), { frames: toFrames(frames), encryption }, signal);
+    const plain = decodeStored(
+      readStored(deps.store, manifest.extras, signal),
+      { frames: toFrames(frames), encryption },
+      signal,
+    );
     const bytes = await exhaust(plain);
-    if (bytes !== plainBytes) throw new Fault("object-damaged", `${object} decodes to ${bytes} bytes instead of ${plainBytes}`);
+    if (bytes !== plainBytes)
+      throw new Fault("object-damaged", `${object} decodes to ${bytes} bytes instead of ${plainBytes}`);
   }
   const spool = await deps.spool();
   await spool.requireSpace(manifest.data.plainBytes);
@@ -75,7 +85,10 @@ async function verifyStructure(deps: VerifyDependencies, manifest: Manifest, sig
     differs("sampled rows", facts.probed.length, manifest.samples.length),
   ].filter((text) => text !== undefined);
   if (differences.length > 0) {
-    throw new Fault("object-damaged", `${manifest.data.object} is not the database of its manifest: ${differences.join(", ")}`);
+    throw new Fault(
+      "object-damaged",
+      `${manifest.data.object} is not the database of its manifest: ${differences.join(", ")}`,
+    );
   }
 }
 
@@ -91,7 +104,11 @@ export async function decryptionFor(
   if (manifest.data.encryption === null) return { kind: "none" };
   const known = await identities();
   if (known.length > 0) return { kind: "identities", identities: known };
-  throw new Fault("key-missing", `${manifest.backup} is encrypted to ${manifest.data.encryption.recipients.join(", ")}, and no identity is configured`, {
-    hint: "set repository.encryption.identity to the key file of one of them, on the host that restores",
-  });
+  throw new Fault(
+    "key-missing",
+    `${manifest.backup} is encrypted to ${manifest.data.encryption.recipients.join(", ")}, and no identity is configured`,
+    {
+      hint: "set repository.encryption.identity to the key file of one of them, on the host that restores",
+    },
+  );
 }
