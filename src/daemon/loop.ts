@@ -1,7 +1,8 @@
 import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { isFault } from "../faults.ts";
-import { listRepository, readEntries, type ListedBackup } from "../repository/catalog.ts";
+import { readIdentity } from "../repository/identity.ts";
+import { listRepository, readEntries, type Belief, type ListedBackup } from "../repository/catalog.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
 import type { BackupOutcome, BackupRequest } from "../snapshot/backup.ts";
 import type { Store } from "../store/store.ts";
@@ -29,6 +30,8 @@ export interface LoopDependencies {
 
 /** Waking at least this often makes suspended machines and clock jumps harmless: the clock is looked at, never counted on. */
 const turnMs = 15_000;
+/** Clocks of several daemons differ a little; a slot further ahead than this is worth a warning. */
+const futureMs = 3_600_000;
 
 /** Runs all schedules until the signal is aborted, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
 export async function runSchedules(deps: LoopDependencies, signal: AbortSignal): Promise<void> {
@@ -67,8 +70,11 @@ interface State {
   readonly schedule: Schedule;
   readonly delayMs: number;
   readonly intervalMs: number;
-  newestSlotMs: number | undefined;
+  /** Slots that are committed, ascending. A list, not only the newest: one that a wrong clock put into the future must not end all backups until then. */
+  slots: readonly number[];
   starting: boolean;
+  /** What was last told as planned. */
+  plannedMs: number;
   failures: number;
   /** Not before this time, after a failure. */
   retryAtMs: number;
@@ -81,8 +87,9 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     schedule,
     delayMs: stableDelay(deps.cluster, schedule.name, schedule.jitterMs),
     intervalMs: slotInterval(schedule.fields, schedule.timeZone, deps.clock.now()) ?? Infinity,
-    newestSlotMs: undefined,
+    slots: [],
     starting: true,
+    plannedMs: -Infinity,
     failures: 0,
     retryAtMs: 0,
     wakeAtMs: 0,
@@ -92,27 +99,55 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
 
 /** Reads from the repository what was committed before this process, so that a restart forgets nothing. */
 async function readFreshness(deps: LoopDependencies, states: readonly State[], signal: AbortSignal): Promise<void> {
-  const { backups } = await listRepository(deps.store, signal);
+  const belief = await readBelief(deps, signal);
+  const backups = belief === undefined ? [] : (await listRepository(deps.store, signal)).backups;
   deps.emit({ name: "store.observed", up: true, backups: backups.length, message: "" });
+  const nowMs = deps.clock.now();
   for (const state of states) {
     const { name } = state.schedule;
     const own = backups.filter((backup) => backup.name.kind === "slot" && backup.name.schedule === name);
-    state.newestSlotMs = own.at(-1)?.name.timeMs;
+    const past = own.filter((backup) => backup.name.timeMs <= nowMs);
+    // What this process knows to be committed stays known, whatever a listing says.
+    state.slots = [...new Set([...state.slots, ...own.map((backup) => backup.name.timeMs)])].toSorted((a, b) => a - b);
+    warnOfFuture(deps, name, state.slots, nowMs);
     deps.emit({
       name: "schedule.read",
       schedule: name,
-      lastSlotMs: state.newestSlotMs,
-      lastSuccessMs: await lastCommitted(deps, own, signal),
+      lastSlotMs: past.at(-1)?.name.timeMs,
+      lastSuccessMs: belief === undefined ? undefined : await lastCommitted(deps, belief, past, signal),
       backups: own.length,
     });
   }
 }
 
+/** Undefined where there is no repository yet, or another cluster's: then no slot is committed, and the backup itself says why it is refused. */
+async function readBelief(deps: LoopDependencies, signal: AbortSignal): Promise<Belief | undefined> {
+  try {
+    const identity = await readIdentity(deps.store, deps.cluster, signal);
+    return identity === undefined ? undefined : { repository: identity.id, trusted: deps.trusted };
+  } catch (error) {
+    if (isFault(error, "repository-foreign", "manifest-invalid")) return undefined;
+    throw error;
+  }
+}
+
+function warnOfFuture(deps: LoopDependencies, schedule: string, slots: readonly number[], nowMs: number): void {
+  const newest = slots.at(-1);
+  if (newest === undefined || newest <= nowMs + futureMs) return;
+  const message = `schedule ${schedule} has a backup for ${new Date(newest).toISOString()}, which lies in the future: a clock was or is wrong`;
+  deps.emit({ name: "warning", about: "clock", message });
+}
+
 /** When the newest believed manifest was committed; refused ones are told, since they look like backups and are none. */
-async function lastCommitted(deps: LoopDependencies, own: readonly ListedBackup[], signal: AbortSignal): Promise<number | undefined> {
+async function lastCommitted(
+  deps: LoopDependencies,
+  belief: Belief,
+  own: readonly ListedBackup[],
+  signal: AbortSignal,
+): Promise<number | undefined> {
   const looksBack = 10;
   for (const listed of own.slice(-looksBack).toReversed()) {
-    const [entry] = await readEntries(deps.store, [listed], deps.trusted, signal);
+    const [entry] = await readEntries(deps.store, [listed], belief, signal);
     if (entry?.manifest !== undefined) return Date.parse(entry.manifest.committedAt);
     if (entry?.refused !== undefined) deps.emit({ name: "warning", about: "manifest", message: entry.refused.message });
   }
@@ -122,7 +157,10 @@ async function lastCommitted(deps: LoopDependencies, own: readonly ListedBackup[
 async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): Promise<void> {
   const { schedule } = state;
   const nowMs = deps.clock.now();
-  const due = decideDue({ ...schedule, delayMs: state.delayMs, newestSlotMs: state.newestSlotMs, starting: state.starting }, nowMs);
+  const due = decideDue(
+    { ...schedule, delayMs: state.delayMs, newestSlotMs: newestSlot(state.slots, nowMs), starting: state.starting },
+    nowMs,
+  );
   if (due.kind === "never") {
     state.wakeAtMs = Infinity;
     return;
@@ -130,7 +168,15 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   if (due.kind === "wait") {
     state.starting = false;
     state.wakeAtMs = due.untilMs;
-    deps.emit({ name: "schedule.planned", schedule: schedule.name, nextRunMs: due.untilMs, intervalMs: state.intervalMs });
+    if (state.plannedMs !== due.untilMs) {
+      deps.emit({
+        name: "schedule.planned",
+        schedule: schedule.name,
+        nextRunMs: due.untilMs,
+        intervalMs: state.intervalMs,
+      });
+    }
+    state.plannedMs = due.untilMs;
     return;
   }
   // A clock that was put back must not freeze the retries.
@@ -144,10 +190,15 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   await serve(deps, state, due.slotMs, signal);
 }
 
+/** The newest committed slot that does not lie in the future. */
+function newestSlot(slots: readonly number[], nowMs: number): number | undefined {
+  return slots.findLast((slotMs) => slotMs <= nowMs);
+}
+
 async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
   try {
     const outcome = await deps.backup({ trigger: "schedule", schedule: state.schedule.name, slotMs }, signal);
-    state.newestSlotMs = slotMs;
+    state.slots = [...state.slots, slotMs].toSorted((a, b) => a - b);
     state.failures = 0;
     state.starting = false;
     state.stale = outcome.kind === "superseded";

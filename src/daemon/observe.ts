@@ -37,7 +37,11 @@ async function observeOnce(deps: ObservationDependencies, signal: AbortSignal): 
   const told: Told[] = [];
   try {
     const facts = await observeCluster(deps.etcd, deps.observe, signal);
-    deps.emit({ name: "cluster.observed", members: facts.members.map((member) => describe(member, facts)), quorum: facts.quorum });
+    deps.emit({
+      name: "cluster.observed",
+      members: facts.members.map((member) => describe(member, facts)),
+      quorum: facts.quorum,
+    });
     told.push(...facts.findings);
   } catch (error) {
     if (!isFault(error)) throw error;

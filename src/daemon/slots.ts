@@ -70,7 +70,8 @@ function searchDay(fields: CronFields, zone: Zone, day: number, timeMs: number, 
       }
     }
     // Shifts are shorter than three hours, so hours further on cannot come before what is found.
-    if (best !== undefined && Math.abs(day * dayMs + hour * 3_600_000 - zone.offsetAt(best) - best) > 3 * 3_600_000) break;
+    if (best !== undefined && Math.abs(day * dayMs + hour * 3_600_000 - zone.offsetAt(best) - best) > 3 * 3_600_000)
+      break;
   }
   return best;
 }
@@ -86,7 +87,9 @@ function nearestSecond(fields: CronFields, minuteMs: number, timeMs: number, dir
 function instantsOf(zone: Zone, localMs: number, everyHour: boolean): readonly number[] {
   const early = localMs - zone.offsetAt(localMs - dayMs);
   const late = localMs - zone.offsetAt(localMs + dayMs);
-  const instants = [...new Set([early, late])].filter((instant) => instant + zone.offsetAt(instant) === localMs).toSorted((a, b) => a - b);
+  const instants = [...new Set([early, late])]
+    .filter((instant) => instant + zone.offsetAt(instant) === localMs)
+    .toSorted((a, b) => a - b);
   const [first] = instants;
   if (first !== undefined) return everyHour ? instants : [first];
   if (everyHour) return [];
