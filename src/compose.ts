@@ -95,7 +95,8 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
   };
 }
 
-const scan: Tools["scan"] = (path, probe, signal) => runTask({ kind: "scan-snapshot", path, probe, expectSeal: true }, signal);
+const scan: Tools["scan"] = (path, probe, signal) =>
+  runTask({ kind: "scan-snapshot", path, probe, expectSeal: true }, signal);
 
 function openConfiguredEtcd({ cluster }: Config, env: Console["env"]): Etcd {
   const { auth } = cluster;
@@ -128,7 +129,10 @@ async function openEncoder({ repository }: Config, env: Console["env"]): Promise
     signer:
       signing?.key === undefined
         ? undefined
-        : openSigner((await readSecret(signing.key, env)).reveal(), `repository.signing.key (${describeSecret(signing.key)})`),
+        : openSigner(
+            (await readSecret(signing.key, env)).reveal(),
+            `repository.signing.key (${describeSecret(signing.key)})`,
+          ),
     readBackBelowBytes: repository.readBack.belowBytes,
   };
 }
@@ -136,7 +140,20 @@ async function openEncoder({ repository }: Config, env: Console["env"]): Promise
 async function readTrusted({ repository }: Config): Promise<TrustedKeys | undefined> {
   const paths = repository.signing?.trusted ?? [];
   if (paths.length === 0) return undefined;
-  return openTrustedKeys(await Promise.all(paths.map(async (path) => ({ origin: path, pem: await readFile(path, "utf8") }))));
+  return openTrustedKeys(
+    await Promise.all(paths.map(async (path) => ({ origin: path, pem: await readPublicKey(path) }))),
+  );
+}
+
+async function readPublicKey(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Fault("config-invalid", `repository.signing.trusted: ${path} cannot be read: ${code ?? String(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 async function readIdentities({ repository }: Config, env: Console["env"]): Promise<readonly AgeIdentity[]> {
@@ -230,7 +247,8 @@ async function cleanUp(deps: BackupDependencies, emit: Emit, signal: AbortSignal
     if (uploads > 0) emit({ name: "uploads.swept", uploads });
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
-    if (!signal.aborted) emit({ name: "warning", about: "store", message: `stale uploads were not swept: ${error.message}` });
+    if (!signal.aborted)
+      emit({ name: "warning", about: "store", message: `stale uploads were not swept: ${error.message}` });
   }
 }
 
@@ -270,7 +288,9 @@ function openHealth(): Health {
     },
     loop() {
       const hung = working === 0 && systemClock.elapsed() - turnedMs > hungMs;
-      return hung ? { name: "loop", ok: false, why: "the schedules have not been looked at for a minute" } : { name: "loop", ok: true };
+      return hung
+        ? { name: "loop", ok: false, why: "the schedules have not been looked at for a minute" }
+        : { name: "loop", ok: true };
     },
     etcd: () => etcd,
   };
@@ -281,4 +301,3 @@ function once<T>(open: () => T | Promise<T>): () => Promise<T> {
   let opened: Promise<T> | undefined;
   return () => (opened ??= Promise.resolve().then(open));
 }
-

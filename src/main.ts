@@ -38,7 +38,9 @@ async function main(): Promise<void> {
     process.exitCode = error.exitStatus;
     if (argv.includes("--json")) {
       const { code, message, hint, exitStatus } = error;
-      console.err(`${JSON.stringify({ schema: "etcd-lifeboat/error/v1", code, message, hint: hint ?? null, exitStatus })}\n`);
+      console.err(
+        `${JSON.stringify({ schema: "etcd-lifeboat/error/v1", code, message, hint: hint ?? null, exitStatus })}\n`,
+      );
       return;
     }
     console.err(`error: ${error.message.split("\n").map(escapeControls).join("\n")}\n`);

@@ -17,7 +17,8 @@ export async function adoptCommand(environment: Environment, options: AdoptOptio
     const found = await findForeignHistory(deps, signal);
     listener.close();
     if (found === undefined) {
-      if (options.json === true) printJson(console, { schema: "etcd-lifeboat/adopt/v1", adopted: false, lineage: null, seen: null });
+      if (options.json === true)
+        printJson(console, { schema: "etcd-lifeboat/adopt/v1", adopted: false, lineage: null, seen: null });
       else console.out("nothing to adopt: the cluster continues the repository's history\n");
       return 0;
     }
@@ -28,7 +29,12 @@ export async function adoptCommand(environment: Environment, options: AdoptOptio
     }
     const lineage = await adoptHistory(deps, found, signal);
     if (options.json === true) {
-      printJson(console, { schema: "etcd-lifeboat/adopt/v1", adopted: true, lineage: lineage.lineage, seen: found.seen });
+      printJson(console, {
+        schema: "etcd-lifeboat/adopt/v1",
+        adopted: true,
+        lineage: lineage.lineage,
+        seen: found.seen,
+      });
     } else {
       console.out(`${lineage.lineage}\n`);
       console.err(`adopted as a new lineage after ${found.parent.lineage}: ${found.seen}\n`);

@@ -59,7 +59,8 @@ export function report({ console }: Environment, manifest: Manifest, json: boole
         `stored as ${formatBytes(manifest.data.storedBytes)}, in ${formatDuration(took)}\n`,
     );
   }
-  if (manifest.live?.quorum === false) console.err("warning: the cluster had no quorum; this is the highest member that answered\n");
+  if (manifest.live?.quorum === false)
+    console.err("warning: the cluster had no quorum; this is the highest member that answered\n");
   for (const { path, why } of manifest.extrasMissing) {
     console.err(`warning: extra ${escapeControls(path)} is missing from the backup: ${escapeControls(why)}\n`);
   }

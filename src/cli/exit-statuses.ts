@@ -4,7 +4,12 @@ import { printJson, type Environment } from "./tools.ts";
 
 /** Prints the one table of exit statuses and the faults behind them. */
 export function exitStatusesCommand({ console }: Environment, options: { readonly json?: boolean }): number {
-  const faults = Object.entries(faultKinds).map(([code, { exit, retryable, means }]) => ({ code, exit, retryable, means }));
+  const faults = Object.entries(faultKinds).map(([code, { exit, retryable, means }]) => ({
+    code,
+    exit,
+    retryable,
+    means,
+  }));
   const statuses = Object.entries(exitStatuses).map(([status, means]) => ({ status: Number(status), means }));
   if (options.json === true) {
     printJson(console, { schema: "etcd-lifeboat/exit-statuses/v1", statuses, faults });

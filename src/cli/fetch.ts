@@ -3,7 +3,7 @@ import { formatBytes } from "../format.ts";
 import { findBackup } from "../repository/catalog.ts";
 import { fetchBackup } from "../snapshot/fetch.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
-import { openCatalog } from "./list.ts";
+import { openCatalog, tellRefused } from "./list.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
 export interface FetchOptions extends CommonOptions {
@@ -15,6 +15,7 @@ export async function fetchCommand(environment: Environment, wanted: string, opt
   const { console, signal } = environment;
   await using tools = environment.open(options.config);
   const { catalog, store } = await openCatalog(tools, signal);
+  tellRefused(console, catalog);
   const manifest = findBackup(catalog, wanted);
   const encryption = await decryptionFor(manifest, tools.identities);
   const output = resolve(options.output);
@@ -30,7 +31,15 @@ export async function fetchCommand(environment: Environment, wanted: string, opt
   const { revision, seal } = manifest.content;
   if (options.json === true) {
     const { backup, lineage } = manifest;
-    printJson(console, { schema: "etcd-lifeboat/fetch/v1", backup, lineage, output, plainBytes: manifest.data.plainBytes, revision, seal });
+    printJson(console, {
+      schema: "etcd-lifeboat/fetch/v1",
+      backup,
+      lineage,
+      output,
+      plainBytes: manifest.data.plainBytes,
+      revision,
+      seal,
+    });
   } else {
     console.out(`${output}\n`);
     console.err(`revision ${revision}, ${formatBytes(manifest.data.plainBytes)}, seal ${seal} checked\n`);

@@ -12,7 +12,12 @@ export async function importCommand(environment: Environment, file: string, opti
   await using tools = environment.open(options.config);
   const listener = environment.listen(environment.console);
   try {
-    const manifest = await importSnapshot(await tools.backup(listener.emit), resolve(file), options.label, environment.signal);
+    const manifest = await importSnapshot(
+      await tools.backup(listener.emit),
+      resolve(file),
+      options.label,
+      environment.signal,
+    );
     listener.close();
     return report(environment, manifest, options.json === true);
   } finally {

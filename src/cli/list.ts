@@ -4,7 +4,7 @@ import { readIdentity } from "../repository/identity.ts";
 import type { Store } from "../store/store.ts";
 import { describeBackup } from "./describe.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
+import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
 /** Lists every backup that can be believed, oldest first; what cannot is told on stderr and fails the command with 12. */
 export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
@@ -12,7 +12,9 @@ export async function listCommand(environment: Environment, options: CommonOptio
   await using tools = environment.open(options.config);
   const { catalog, store } = await openCatalog(tools, environment.signal);
   const backups = catalog.entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
-  const refused = catalog.entries.flatMap(({ listed, refused }) => (refused === undefined ? [] : [{ listed, refused }]));
+  const refused = catalog.entries.flatMap(({ listed, refused }) =>
+    refused === undefined ? [] : [{ listed, refused }],
+  );
   if (options.json === true) {
     printJson(console, {
       schema: "etcd-lifeboat/list/v1",
@@ -20,6 +22,11 @@ export async function listCommand(environment: Environment, options: CommonOptio
       store: store.description,
       lineages: catalog.lineages.map(({ schema: _, ...lineage }) => lineage),
       backups: backups.map(describeBackup),
+      refusedLineages: catalog.refusedLineages.map(({ lineage, refused: fault }) => ({
+        lineage,
+        code: fault.code,
+        message: fault.message,
+      })),
       refused: refused.map(({ listed, refused: fault }) => ({
         lineage: listed.lineage,
         backup: listed.backup,
@@ -45,16 +52,31 @@ export async function listCommand(environment: Environment, options: CommonOptio
     if (rows.length === 0) console.err(`no backup in ${store.description}\n`);
     else console.out(formatTable([["BACKUP", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "STATE", "LABEL"], ...rows]));
   }
-  for (const { listed, refused: fault } of refused) {
-    console.err(`refused: ${listed.lineage}/${listed.backup}: ${escapeControls(fault.message)}\n`);
-  }
-  if (refused.length > 0) return 12;
+  tellRefused(console, catalog);
+  if (refused.length > 0 || catalog.refusedLineages.length > 0) return 12;
   return backups.length === 0 ? 10 : 0;
 }
 
 /** The catalog of the configured repository; `not-found` never, since an empty store is an empty catalog. */
-export async function openCatalog(tools: Tools, signal: AbortSignal): Promise<{ readonly catalog: Catalog; readonly store: Store }> {
+export async function openCatalog(
+  tools: Tools,
+  signal: AbortSignal,
+): Promise<{ readonly catalog: Catalog; readonly store: Store }> {
   const store = await tools.store();
-  await readIdentity(store, tools.loaded.config.cluster.name, signal);
-  return { catalog: await readCatalog(store, await tools.trusted(), signal), store };
+  const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
+  if (identity === undefined) return { catalog: { lineages: [], refusedLineages: [], entries: [] }, store };
+  return {
+    catalog: await readCatalog(store, { repository: identity.id, trusted: await tools.trusted() }, signal),
+    store,
+  };
+}
+
+/** What looks like a backup and is none is never silently passed over. */
+export function tellRefused(console: Console, catalog: Catalog): void {
+  for (const { lineage, refused } of catalog.refusedLineages)
+    console.err(`refused: lineage ${lineage}: ${escapeControls(refused.message)}\n`);
+  for (const { listed, refused } of catalog.entries) {
+    if (refused !== undefined)
+      console.err(`refused: ${listed.lineage}/${listed.backup}: ${escapeControls(refused.message)}\n`);
+  }
 }

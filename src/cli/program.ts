@@ -28,7 +28,10 @@ export async function runProgram(environment: Environment, argv: readonly string
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
     // Commander has printed usage trouble by itself where it knew better; the message is enough here.
-    throw new Fault("usage", error.message.replace(/^error: /, ""), { hint: "run: etcd-lifeboat --help", cause: error });
+    throw new Fault("usage", error.message.replace(/^error: /, ""), {
+      hint: "run: etcd-lifeboat --help",
+      cause: error,
+    });
   }
   return status;
 }
@@ -72,22 +75,38 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   const common = (added: Command): Command => withJson(withConfig(added));
 
   withConfig(
-    command(program, "run", "Run the daemon: backups by schedule, metrics and health pages.", "etcd-lifeboat run --config /etc/etcd-lifeboat/config.yaml"),
+    command(
+      program,
+      "run",
+      "Run the daemon: backups by schedule, metrics and health pages.",
+      "etcd-lifeboat run --config /etc/etcd-lifeboat/config.yaml",
+    ),
   ).action(async (options: CommonOptions) => onStatus(await runCommand(environment, options)));
 
   common(
-    command(program, "backup", "Take one backup now.", "etcd-lifeboat backup --label before-upgrade", "etcd-lifeboat backup --dry-run"),
+    command(
+      program,
+      "backup",
+      "Take one backup now.",
+      "etcd-lifeboat backup --label before-upgrade",
+      "etcd-lifeboat backup --dry-run",
+    ),
   )
     .option("--label <text>", "a word for people, stored in the manifest")
     .option("--dry-run", "say what would be done, and write nothing")
     .action(async (options: BackupOptions) => onStatus(await backupCommand(environment, options)));
 
-  common(command(program, "list", "List the backups, oldest first.", "etcd-lifeboat list", "etcd-lifeboat list --json")).action(
-    async (options: CommonOptions) => onStatus(await listCommand(environment, options)),
-  );
+  common(
+    command(program, "list", "List the backups, oldest first.", "etcd-lifeboat list", "etcd-lifeboat list --json"),
+  ).action(async (options: CommonOptions) => onStatus(await listCommand(environment, options)));
 
   common(
-    command(program, "show <backup>", "Show one backup: an id from list, LINEAGE/ID, or latest.", "etcd-lifeboat show latest"),
+    command(
+      program,
+      "show <backup>",
+      "Show one backup: an id from list, LINEAGE/ID, or latest.",
+      "etcd-lifeboat show latest",
+    ),
   ).action(async (backup: string, options: CommonOptions) => onStatus(await showCommand(environment, backup, options)));
 
   common(
@@ -100,7 +119,9 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     ),
   )
     .option("--level <level>", `how deep: ${verifyLevels.join(", ")}`, "bytes")
-    .action(async (backups: string[], options: VerifyOptions) => onStatus(await verifyCommand(environment, backups, options)));
+    .action(async (backups: string[], options: VerifyOptions) =>
+      onStatus(await verifyCommand(environment, backups, options)),
+    );
 
   common(
     command(
@@ -111,7 +132,9 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     ),
   )
     .requiredOption("-o, --output <file>", "file to create; an existing one is never replaced")
-    .action(async (backup: string, options: FetchOptions) => onStatus(await fetchCommand(environment, backup, options)));
+    .action(async (backup: string, options: FetchOptions) =>
+      onStatus(await fetchCommand(environment, backup, options)),
+    );
 
   common(
     command(
@@ -141,9 +164,9 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   );
 
   const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
-  common(command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check")).action(
-    (options: CommonOptions) => onStatus(configCheckCommand(environment, options)),
-  );
+  common(
+    command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check"),
+  ).action((options: CommonOptions) => onStatus(configCheckCommand(environment, options)));
   common(
     command(config, "show", "Show every effective value and where it comes from.", "etcd-lifeboat config show"),
   ).action((options: CommonOptions) => onStatus(configShowCommand(environment, options)));
@@ -152,7 +175,12 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   );
 
   withJson(
-    command(program, "exit-statuses", "Print the exit statuses and the faults behind them.", "etcd-lifeboat exit-statuses"),
+    command(
+      program,
+      "exit-statuses",
+      "Print the exit statuses and the faults behind them.",
+      "etcd-lifeboat exit-statuses",
+    ),
   ).action((options: { readonly json?: boolean }) => onStatus(exitStatusesCommand(environment, options)));
   return program;
 }

@@ -2,13 +2,14 @@ import { escapeControls, formatBytes } from "../format.ts";
 import { findBackup } from "../repository/catalog.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import { restoreBump } from "../snapshot/note.ts";
-import { openCatalog } from "./list.ts";
+import { openCatalog, tellRefused } from "./list.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
 /** Shows one backup: what it holds, whose it is, how it is stored. */
 export async function showCommand(environment: Environment, wanted: string, options: CommonOptions): Promise<number> {
   await using tools = environment.open(options.config);
   const { catalog, store } = await openCatalog(tools, environment.signal);
+  tellRefused(environment.console, catalog);
   const manifest = findBackup(catalog, wanted);
   if (options.json === true) printJson(environment.console, manifest);
   else environment.console.out(showText(manifest, store.description));
@@ -21,25 +22,46 @@ function showText(manifest: Manifest, store: string): string {
     ["backup", manifest.backup],
     ["lineage", manifest.lineage],
     manifest.label === null ? undefined : ["label", manifest.label],
-    ["state", manifest.trigger === "import" ? "foreign: an imported file, nothing says whose" : "sealed: its bytes are what etcd sent"],
+    [
+      "state",
+      manifest.trigger === "import"
+        ? "foreign: an imported file, nothing says whose"
+        : "sealed: its bytes are what etcd sent",
+    ],
     ["committed", manifest.committedAt],
     ["cluster", `${manifest.cluster.name}${manifest.cluster.id === null ? "" : ` (${manifest.cluster.id})`}`],
-    source === null ? undefined : ["source", `${source.name} at ${source.url}, etcd ${source.version}: ${source.reason}`],
+    source === null
+      ? undefined
+      : ["source", `${source.name} at ${source.url}, etcd ${source.version}: ${source.reason}`],
     live?.quorum === false ? ["quorum", "no: this was the highest member that answered"] : undefined,
-    ["revision", `${content.revision}${content.compactRevision < 0n ? "" : `, compacted to ${content.compactRevision}`}`],
+    [
+      "revision",
+      `${content.revision}${content.compactRevision < 0n ? "" : `, compacted to ${content.compactRevision}`}`,
+    ],
     ["keys", `${content.keys} in ${content.rows} rows, ${content.leases} leases`],
     ["database", `${formatBytes(content.dbBytes)}, ${formatBytes(content.logicalBytes)} in use`],
     ["storage version", content.storageVersion ?? "not recorded (before etcd 3.6)"],
     ["authentication", content.authEnabled ? "on: a restore needs the passwords of this time" : "off"],
-    content.alarms.length === 0 ? undefined : ["alarms", content.alarms.map(({ kind, memberId }) => `${kind} of ${memberId}`).join(", ")],
+    content.alarms.length === 0
+      ? undefined
+      : ["alarms", content.alarms.map(({ kind, memberId }) => `${kind} of ${memberId}`).join(", ")],
     live === null ? undefined : ["v2 content", `${live.v2.state}: ${live.v2.why}`],
-    ["members", content.members.map(({ name, peerUrls, learner }) => `${name} ${peerUrls.join(",")}${learner ? " (learner)" : ""}`).join("; ")],
+    [
+      "members",
+      content.members
+        .map(({ name, peerUrls, learner }) => `${name} ${peerUrls.join(",")}${learner ? " (learner)" : ""}`)
+        .join("; "),
+    ],
     ["object", `${store}/${data.object}`],
     ["stored", `${formatBytes(data.storedBytes)}, verified by ${data.verified}, SHA-256 ${data.sha256}`],
     ["encrypted", data.encryption === null ? "no" : `to ${data.encryption.recipients.join(", ")}`],
-    manifest.extras === null ? undefined : ["extras", `${manifest.extras.files.length} files in ${manifest.extras.object}`],
+    manifest.extras === null
+      ? undefined
+      : ["extras", `${manifest.extras.files.length} files in ${manifest.extras.object}`],
     ...manifest.extrasMissing.map(({ path, why }): [string, string] => ["extra missing", `${path}: ${why}`]),
     ["restore by hand", `${store}/${manifest.note.object} (revision lifted by ${restoreBump(manifest)})`],
   ];
-  return rows.flatMap((row) => (row === undefined ? [] : [`${row[0].padEnd(16)} ${escapeControls(row[1])}\n`])).join("");
+  return rows
+    .flatMap((row) => (row === undefined ? [] : [`${row[0].padEnd(16)} ${escapeControls(row[1])}\n`]))
+    .join("");
 }

@@ -23,7 +23,8 @@ export async function statusCommand(environment: Environment, options: CommonOpt
     etcd: cluster.value === undefined ? null : describeCluster(cluster.value),
     etcdFault: cluster.fault === undefined ? null : { code: cluster.fault.code, message: cluster.fault.message },
     repository: repository.value ?? null,
-    repositoryFault: repository.fault === undefined ? null : { code: repository.fault.code, message: repository.fault.message },
+    repositoryFault:
+      repository.fault === undefined ? null : { code: repository.fault.code, message: repository.fault.message },
   };
   if (options.json === true) printJson(console, document);
   else console.out(statusText(document, tools.clock.now()));
@@ -37,7 +38,8 @@ export async function statusCommand(environment: Environment, options: CommonOpt
   return repository.value?.foreign === null ? 0 : 4;
 }
 
-type Seen<T> = { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: Fault };
+type Seen<T> =
+  { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: Fault };
 
 async function seen<T>(look: () => Promise<T>): Promise<Seen<T>> {
   try {
@@ -55,14 +57,26 @@ interface RepositoryDocument {
   readonly lineages: number;
   /** Why the live cluster's history is another one; null when it continues, or when the cluster could not be seen. */
   readonly foreign: string | null;
-  readonly newest: { readonly backup: string; readonly lineage: string; readonly committedAt: string; readonly revision: bigint } | null;
+  readonly newest: {
+    readonly backup: string;
+    readonly lineage: string;
+    readonly committedAt: string;
+    readonly revision: bigint;
+  } | null;
 }
 
-async function readRepository(tools: Tools, facts: ClusterFacts | undefined, signal: AbortSignal): Promise<RepositoryDocument> {
+async function readRepository(
+  tools: Tools,
+  facts: ClusterFacts | undefined,
+  signal: AbortSignal,
+): Promise<RepositoryDocument> {
   const store = await tools.store();
   const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
   const listing = await listRepository(store, signal);
-  const histories = await readHistories(store, listing, await tools.trusted(), signal);
+  const histories =
+    identity === undefined
+      ? []
+      : await readHistories(store, listing, { repository: identity.id, trusted: await tools.trusted() }, signal);
   const newest = histories
     .filter(({ lineage }) => lineage.kind === "live")
     .flatMap((history) => (history.newest === undefined ? [] : [history.newest]))
@@ -78,7 +92,12 @@ async function readRepository(tools: Tools, facts: ClusterFacts | undefined, sig
     newest:
       newest === undefined
         ? null
-        : { backup: newest.backup, lineage: newest.lineage, committedAt: newest.committedAt, revision: newest.content.revision },
+        : {
+            backup: newest.backup,
+            lineage: newest.lineage,
+            committedAt: newest.committedAt,
+            revision: newest.content.revision,
+          },
   };
 }
 
@@ -88,7 +107,8 @@ function describeCluster(facts: ClusterFacts) {
     clusterId: formatId(facts.clusterId),
     quorum: facts.quorum,
     revision: facts.highestRevision,
-    nextSource: candidates[0] === undefined ? null : { member: candidates[0].member.name, reason: candidates[0].reason },
+    nextSource:
+      candidates[0] === undefined ? null : { member: candidates[0].member.name, reason: candidates[0].reason },
     v2: facts.v2,
     alarms: facts.alarms?.map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })) ?? null,
     findings: facts.findings,
@@ -124,7 +144,9 @@ function statusText(
   const lines: string[] = [];
   if (document.etcd !== null) {
     const { etcd } = document;
-    lines.push(`cluster ${document.cluster} (${etcd.clusterId}), revision ${etcd.revision}, ${etcd.quorum ? "quorum" : "NO QUORUM"}\n`);
+    lines.push(
+      `cluster ${document.cluster} (${etcd.clusterId}), revision ${etcd.revision}, ${etcd.quorum ? "quorum" : "NO QUORUM"}\n`,
+    );
     lines.push(
       formatTable([
         ["MEMBER", "STATE", "VERSION", "REVISION", "DB", "IN USE", "URL OR REASON"],
@@ -144,7 +166,8 @@ function statusText(
       ]),
     );
     for (const { message } of etcd.findings) lines.push(`finding: ${escapeControls(message)}\n`);
-    lines.push(`next source: ${etcd.nextSource === null ? "none" : `${etcd.nextSource.member} (${etcd.nextSource.reason})`}\n`);
+    const next = etcd.nextSource === null ? "none" : `${etcd.nextSource.member} (${etcd.nextSource.reason})`;
+    lines.push(`next source: ${escapeControls(next)}\n`);
     lines.push(`v2 content: ${etcd.v2.state} (${escapeControls(etcd.v2.why)})\n`);
   }
   if (document.repository !== null) {
@@ -155,7 +178,9 @@ function statusText(
       lines.push(`newest backup: ${repository.newest.backup}, ${age}, revision ${repository.newest.revision}\n`);
     }
     if (repository.foreign !== null) {
-      lines.push(`FOREIGN HISTORY: ${escapeControls(repository.foreign)}\nbackups are refused until: etcd-lifeboat adopt\n`);
+      lines.push(
+        `FOREIGN HISTORY: ${escapeControls(repository.foreign)}\nbackups are refused until: etcd-lifeboat adopt\n`,
+      );
     }
   }
   return lines.join("");

@@ -53,6 +53,10 @@ export interface CommonOptions {
 
 /** Prints one JSON document; bigint as decimal strings, fields in their order. */
 export function printJson(console: Console, document: object): void {
-  const text = JSON.stringify(document, (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value), 2);
+  const text = JSON.stringify(
+    document,
+    (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value),
+    2,
+  );
   console.out(`${text}\n`);
 }
