@@ -3,6 +3,8 @@ import { dirname, join } from "node:path";
 import {
   credentials,
   loadPackageDefinition,
+  type CallOptions,
+  type ChannelCredentials,
   type Client,
   type GrpcObject,
   type ServiceClientConstructor,
@@ -11,19 +13,22 @@ import { loadSync } from "@grpc/proto-loader";
 
 /** etcd's KV and Lease without any policy of retries in between, so that a latency is a latency. */
 export interface Kv extends Disposable {
-  put(key: string, value: Uint8Array, lease?: string): Promise<void>;
+  /** Resolves with the revision of the put. */
+  put(key: string, value: Uint8Array, lease?: string): Promise<bigint>;
   /** Resolves with the lease's ID as a decimal string. */
   grant(ttlSeconds: number): Promise<string>;
 }
 
-/** `url` is a plain http one. */
-export function openKv(url: string): Kv {
+/** Without `tls` the URL must be a plain http one; `tls` is the content of PEM files. */
+export function openKv(url: string, tls?: { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer }): Kv {
   const proto = join(dirname(createRequire(import.meta.url).resolve("etcd3/package.json")), "proto/rpc.proto");
   const { etcdserverpb } = loadPackageDefinition(loadSync(proto, { longs: String })) as { etcdserverpb: GrpcObject };
-  const [kv, lease] = [open(etcdserverpb["KV"], url), open(etcdserverpb["Lease"], url)];
+  const secrets = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca, tls.key, tls.cert);
+  const [kv, lease] = [open(etcdserverpb["KV"], url, secrets), open(etcdserverpb["Lease"], url, secrets)];
   return {
     async put(key, value, id) {
-      await call(kv, "put", { key: Buffer.from(key), value, lease: id ?? "0" });
+      const answer = await call(kv, "put", { key: Buffer.from(key), value, lease: id ?? "0" });
+      return BigInt((answer as { header: { revision: string } }).header.revision);
     },
     async grant(ttlSeconds) {
       return ((await call(lease, "leaseGrant", { TTL: ttlSeconds })) as { ID: string }).ID;
@@ -35,15 +40,18 @@ export function openKv(url: string): Kv {
   };
 }
 
-function open(service: unknown, url: string): Client {
-  return new (service as ServiceClientConstructor)(new URL(url).host, credentials.createInsecure());
+function open(service: unknown, url: string, secrets: ChannelCredentials): Client {
+  return new (service as ServiceClientConstructor)(new URL(url).host, secrets);
 }
 
-type Call = (request: object, done: (error: Error | null, answer: unknown) => void) => void;
+type Call = (request: object, options: CallOptions, done: (error: Error | null, answer: unknown) => void) => void;
 
 function call(client: Client, method: string, request: object): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const send = (client as unknown as Record<string, Call>)[method];
-    send?.call(client, request, (error, answer) => (error === null ? resolve(answer) : reject(error)));
+    // A put that nobody answers is a failed put; the caller goes on with another member.
+    send?.call(client, request, { deadline: Date.now() + 5000 }, (error, answer) =>
+      error === null ? resolve(answer) : reject(error),
+    );
   });
 }

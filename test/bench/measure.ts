@@ -20,8 +20,8 @@ export async function measure(script: string, env: Readonly<Record<string, strin
   const startedMs = performance.now();
   let output = "";
   let times = "";
-  child.stdout.on("data", (text: Buffer) => (output += text.toString()));
-  child.stderr.on("data", (text: Buffer) => (output += text.toString()));
+  child.stdout?.on("data", (text: Buffer) => (output += text.toString()));
+  child.stderr?.on("data", (text: Buffer) => (output += text.toString()));
   child.stdio[3]?.on("data", (text: Buffer) => (times += text.toString()));
   let peakMB = 0;
   let ended = false;

@@ -7,7 +7,7 @@ import { failpoints } from "../../src/failpoints.ts";
 import { startCluster, type TestCluster } from "../cluster/harness.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
 import { mulberry32 } from "../bench/generate.ts";
-import { startLifeboat } from "./lifeboat.ts";
+import { startCommand, type Ended } from "../cluster/command.ts";
 
 /**
  * SIGKILL at every named place of a backup's path and at random instants: whatever is listed afterwards verifies, and the next backup works.
@@ -67,13 +67,17 @@ async function preparePlace(name: string, kind: "directory" | "s3"): Promise<Pla
 
 const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 
+function run(place: Place, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
+  return startCommand(args, { env: { ...place.env, ...env } }).ended;
+}
+
 interface Listed {
   readonly backups: readonly { readonly lineage: string; readonly backup: string; readonly label: string | null }[];
   readonly refused: readonly unknown[];
 }
 
 async function list(place: Place): Promise<Listed> {
-  const ended = await startLifeboat(["list", "--json", "--config", place.config], place.env).ended;
+  const ended = await run(place, ["list", "--json", "--config", place.config]);
   expect([0, 10], ended.stderr).toContain(ended.status);
   return JSON.parse(ended.stdout) as Listed;
 }
@@ -83,8 +87,7 @@ async function expectAllVerify(place: Place): Promise<number> {
   const { backups, refused } = await list(place);
   expect(refused).toEqual([]);
   if (backups.length === 0) return 0;
-  const ended = await startLifeboat(["verify", "--level", "bytes", "--json", "--config", place.config], place.env)
-    .ended;
+  const ended = await run(place, ["verify", "--level", "bytes", "--json", "--config", place.config]);
   expect(ended.status, ended.stdout).toBe(0);
   return backups.length;
 }
@@ -94,15 +97,14 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
     "a run killed at %s leaves nothing listed that does not verify, and the next run commits",
     async (name) => {
       const place = await preparePlace(name, kind);
-      const killed = await startLifeboat(["backup", "--config", place.config], {
-        ...place.env,
+      const killed = await run(place, ["backup", "--config", place.config], {
         LIFEBOAT_FAILPOINTS: "on",
         LIFEBOAT_FAILPOINT: name,
-      }).ended;
+      });
       expect(killed.signal, `the failpoint did not fire: ${killed.stderr}`).toBe("SIGKILL");
       const left = await expectAllVerify(place);
       expect(left).toBe(name === "manifest-stored" ? 1 : 0);
-      const next = await startLifeboat(["backup", "--config", place.config], place.env).ended;
+      const next = await run(place, ["backup", "--config", place.config]);
       expect(next.status, next.stderr).toBe(0);
       expect(await expectAllVerify(place)).toBe(left + 1);
       expect(await readdir(place.spool)).toEqual([]);
@@ -113,12 +115,14 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
     const place = await preparePlace("random", kind);
     const random = mulberry32(seed);
     const wholeMs = await measure(async () => {
-      await startLifeboat(["backup", "--label", "whole", "--config", place.config], place.env).ended;
+      await run(place, ["backup", "--label", "whole", "--config", place.config]);
     });
     let killed = 0;
     let finished = 0;
     for (let round = 0; round < rounds; round += 1) {
-      const started = startLifeboat(["backup", "--label", `round-${round}`, "--config", place.config], place.env);
+      const started = startCommand(["backup", "--label", `round-${round}`, "--config", place.config], {
+        env: place.env,
+      });
       // The first part of a run is Node's own start, where there is nothing to break.
       await sleep(wholeMs * (0.25 + 0.85 * random()));
       started.child.kill("SIGKILL");
@@ -144,7 +148,7 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
 });
 
 async function lifeboatEnds(place: Place): Promise<void> {
-  const ended = await startLifeboat(["backup", "--config", place.config], place.env).ended;
+  const ended = await run(place, ["backup", "--config", place.config]);
   expect(ended.status, ended.stderr).toBe(0);
 }
 
