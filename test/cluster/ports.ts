@@ -17,7 +17,7 @@ export async function reservePorts(count: number): Promise<readonly number[]> {
   mkdirSync(registry, { recursive: true });
   const reserved: number[] = [];
   for (let tries = 0; reserved.length < count; tries += 1) {
-    if (tries > 1000) throw new Error(`no free port between ${first} and ${last}; see ${registry}`);
+    if (tries > 1000 + count) throw new Error(`no free port between ${first} and ${last}; see ${registry}`);
     const port = first + Math.floor(Math.random() * (last - first));
     if (!claim(port)) continue;
     if (await isFree(port)) reserved.push(port);
