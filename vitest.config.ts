@@ -1,5 +1,7 @@
 import { configDefaults, defineConfig } from "vitest/config";
 
+// Groups run one after another, so a server never waits for the fast tests' processors.
+const after = (groupOrder: number) => ({ sequence: { groupOrder } });
 const slow = { testTimeout: 120_000, hookTimeout: 120_000 };
 const serversOf = ["test/cluster/**", "test/crash/**", "test/soak/**"];
 
@@ -13,7 +15,7 @@ export default defineConfig({
           exclude: [...configDefaults.exclude, ...serversOf, "test/**/*.s3.test.ts"],
         },
       },
-      { test: { name: "s3", include: ["test/**/*.s3.test.ts"], ...slow } },
+      { test: { name: "s3", include: ["test/**/*.s3.test.ts"], ...slow, ...after(1) } },
       {
         test: {
           name: "cluster",
@@ -22,6 +24,7 @@ export default defineConfig({
           // Every test brings servers of its own; more of them than cores would only wait for each other.
           maxWorkers: 2,
           ...slow,
+          ...after(2),
         },
       },
       {
@@ -31,6 +34,7 @@ export default defineConfig({
           setupFiles: ["test/cluster/setup.ts"],
           fileParallelism: false,
           ...slow,
+          ...after(3),
         },
       },
     ],
