@@ -25,7 +25,7 @@ export class Pager {
   readonly #levels: Page[] = [];
   readonly #window = new Page();
   #heldBytes = 0;
-  #windowBytes = new Uint8Array(largestAheadBytes);
+  #windowBytes = new Uint8Array(0);
   #windowView = new DataView(this.#windowBytes.buffer);
   /** The file range in the window. */
   #from = 0;

@@ -1,7 +1,7 @@
 import type { RowId } from "./facts.ts";
 
 /** How many rows of a file are remembered in its manifest. */
-export const sampleCount = 64;
+const sampleCount = 64;
 
 interface Ranked {
   readonly rankHigh: number;

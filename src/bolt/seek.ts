@@ -1,4 +1,12 @@
-import { checkElement, compareKeys, elementBytes, endOfElements, pageHeaderBytes, pageKinds, type Page } from "./page.ts";
+import {
+  checkElement,
+  compareKeys,
+  elementBytes,
+  endOfElements,
+  pageHeaderBytes,
+  pageKinds,
+  type Page,
+} from "./page.ts";
 import { corrupt } from "./corrupt.ts";
 import type { Pager } from "./pager.ts";
 import { branchChild, branchKey, checkBranch, type Bucket } from "./walk.ts";
