@@ -1,39 +1,41 @@
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { openS3Store } from "../../src/store/s3.ts";
 import type { S3Options } from "../../src/store/s3.ts";
 import type { Store } from "../../src/store/store.ts";
+import { startS3 } from "../cluster/s3.ts";
+import type { TestS3 } from "../cluster/s3.ts";
+import { createAuthority } from "../cluster/tls.ts";
 import { expectFault, gathered, listed, pieces } from "../contracts/store.ts";
 import { s3Error, startFaultProxy } from "./fault-proxy.ts";
 import type { FaultProxy, Mischief } from "./fault-proxy.ts";
-import { openBucket, startGateway } from "./gateway.ts";
-import type { Gateway } from "./gateway.ts";
+import { makeBucket, optionsFor } from "./gateway.ts";
+import type { Bucket } from "./gateway.ts";
 
 const partBytes = 5 * 1024 * 1024;
 const threeParts = randomBytes(2 * partBytes + 1000);
 const signal = new AbortController().signal;
 const body = Buffer.from("a manifest");
 
-let gateway: Gateway;
+let gateway: TestS3;
 let proxy: FaultProxy;
 /** Through the proxy, with the short patience of a test. */
 let store: Store;
 /** Around the proxy. */
-let plain: Awaited<ReturnType<typeof openBucket>>;
+let plain: Bucket;
 let bucketNumber = 0;
 
 const through = (options: Partial<S3Options> = {}): Store => {
-  const { accessKeyId, secretAccessKey } = gateway;
   return openS3Store({
+    ...optionsFor(gateway),
     endpoint: proxy.endpoint,
     bucket: `faults-${bucketNumber}`,
     prefix: "site/backups",
-    credentials: { accessKeyId, secretAccessKey },
     partBytes,
     idleTimeoutMs: 400,
     attempts: 3,
@@ -43,15 +45,15 @@ const through = (options: Partial<S3Options> = {}): Store => {
 };
 
 beforeAll(async () => {
-  gateway = await startGateway();
+  gateway = await startS3();
 });
 afterAll(async () => {
   await gateway[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
   bucketNumber += 1;
-  plain = await openBucket(gateway, { bucket: `faults-${bucketNumber}` });
-  proxy = await startFaultProxy(gateway.endpoint);
+  plain = await makeBucket(gateway, { bucket: `faults-${bucketNumber}` });
+  proxy = await startFaultProxy(gateway.url);
   store = through();
 });
 afterEach(async () => {
@@ -437,7 +439,7 @@ describe("reading", () => {
         .join("")}${more}</ListBucketResult>`,
     });
     const list = { method: "GET", path: /list-type=2/ };
-    const outside = ["elsewhere/x", "site/backups/../../x", "site/backups", "site/backups2/x", "site/backups/x"];
+    const outside = ["elsewhere/deep/down/x", "site/backups/../../x", "site/backups", "site/backups2/x", "site/backups/x"];
     const fired = [proxy.add({ ...list, mischief: page(outside, "") })];
     expect((await listed(store, "")).map((entry) => entry.name)).toEqual(["x"]);
     fired.push(proxy.add({ ...list, mischief: page(["site/backups/b", "site/backups/a"], "") }));
@@ -460,38 +462,66 @@ test("a store that is down is unreachable, by every method", async () => {
   await expectFault(listed(down, ""), "store-unreachable");
   await expectFault(down.remove("m", signal), "store-unreachable");
   await expectFault(down.sweep(0, signal), "store-unreachable");
-  proxy = await startFaultProxy(gateway.endpoint);
+  proxy = await startFaultProxy(gateway.url);
 });
+
+test.each(["http", "https"])(
+  "a server that accepts connections and stays silent hangs no method (%s)",
+  async (scheme) => {
+    let accepted = 0;
+    const sockets = new Set<Socket>();
+    const silent = createServer((socket) => {
+      accepted += 1;
+      sockets.add(socket);
+      socket.on("error", () => undefined).resume();
+    });
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const endpoint = `${scheme}://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const hanging = through({ endpoint, attempts: 1, retryBudgetMs: 0, connectTimeoutMs: 400 });
+    const started = performance.now();
+    for (const attempt of [
+      () => hanging.create("m", body, signal),
+      () => hanging.upload("u", pieces(threeParts), signal),
+      () => hanging.read("m", signal),
+      () => gathered(hanging.download("u", signal)),
+      () => hanging.head("m", signal),
+      () => listed(hanging, ""),
+      () => hanging.remove("m", signal),
+      () => hanging.sweep(0, signal),
+    ] as const) {
+      await expectFault(attempt(), "store-unreachable");
+    }
+    expect(accepted).toBeGreaterThan(7);
+    expect(performance.now() - started).toBeLessThan(15_000);
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
+  },
+  20_000,
+);
 
 describe("TLS", () => {
   let directory: string;
-  let secure: Gateway;
+  let otherCa: string;
+  let secure: TestS3;
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "lifeboat-tls-"));
-    for (const name of ["server", "other"]) {
-      const subject = ["-subj", `/CN=${name}`, "-addext", "subjectAltName=IP:127.0.0.1"];
-      const files = ["-keyout", join(directory, `${name}.key`), "-out", join(directory, `${name}.crt`)];
-      const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-      await promisify(execFile)("openssl", ["req", "-x509", ...kind, ...subject, ...files]);
-    }
-    secure = await startGateway({ cert: join(directory, "server.crt"), key: join(directory, "server.key") });
+    ({ ca: otherCa } = await createAuthority(join(directory, "other")));
+    secure = await startS3({ tls: true });
   });
   afterAll(async () => {
     await secure[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
   });
   const open = (ca?: string): Store => {
-    const { accessKeyId, secretAccessKey } = secure;
-    const credentials = { accessKeyId, secretAccessKey };
-    return openS3Store({ bucket: "no-bucket", endpoint: secure.endpoint, credentials, ca, partBytes, attempts: 2 });
+    return openS3Store({ ...optionsFor(secure), bucket: "no-bucket", ca, partBytes, attempts: 2 });
   };
 
   test("a server with the right authority is spoken to", async () => {
-    await expectFault(open(join(directory, "server.crt")).head("x", signal), "store-missing");
+    await expectFault(open(secure.tls?.ca).head("x", signal), "store-missing");
   });
 
   test("a server with an unknown authority is not, and `ca` is named as the remedy", async () => {
-    for (const store of [open(), open(join(directory, "other.crt"))]) {
+    for (const store of [open(), open(otherCa)]) {
       const fault = await expectFault(store.head("x", signal), "store-unreachable");
       expect(fault.hint).toContain("`ca`");
       await expectFault(store.create("x", body, signal), "store-unreachable");
@@ -499,11 +529,9 @@ describe("TLS", () => {
   });
 
   test("plain HTTP to a TLS port, and TLS to a plain one, are unreachable", async () => {
-    const { accessKeyId, secretAccessKey } = secure;
-    const credentials = { accessKeyId, secretAccessKey };
-    const options = { bucket: "b", credentials, attempts: 1 };
-    const plainToTls = openS3Store({ ...options, endpoint: secure.endpoint.replace("https", "http") });
-    const tlsToPlain = openS3Store({ ...options, endpoint: gateway.endpoint.replace("http", "https") });
+    const options = { ...optionsFor(secure), bucket: "b", attempts: 1 };
+    const plainToTls = openS3Store({ ...options, endpoint: secure.url.replace("https", "http") });
+    const tlsToPlain = openS3Store({ ...options, endpoint: gateway.url.replace("http", "https") });
     for (const store of [plainToTls, tlsToPlain]) {
       const fault = await store.read("x", signal).then(
         () => undefined,
