@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { discardDirectory, makeDirectory, settleDirectories } from "./directories.ts";
 import { startCluster } from "./harness.ts";
 import { releasePorts, reservePorts } from "./ports.ts";
+import { runProgram } from "./processes.ts";
 import { createAuthority } from "./tls.ts";
 
 let directory: string;
@@ -15,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await discardDirectory(directory));
 
-it("kills the servers when the process that started them is killed", async () => {
+it("kills the servers when the process that started them is killed, and the next one clears their directories away", async () => {
   const script = `
     import { startCluster } from ${JSON.stringify(`${import.meta.dirname}/harness.ts`)};
     import { startS3 } from ${JSON.stringify(`${import.meta.dirname}/s3.ts`)};
@@ -35,7 +36,11 @@ it("kills the servers when the process that started them is killed", async () =>
   worker.kill("SIGKILL");
   await ended;
   await vi.waitFor(() => expect(pids.filter(isAlive)).toEqual([]), 5_000);
-  for (const left of directories) await rm(left.replace(/\/data$/, ""), { recursive: true });
+  await inOtherProcess(`
+    import { makeDirectory } from ${JSON.stringify(`${import.meta.dirname}/directories.ts`)};
+    const { rmdirSync } = await import("node:fs");
+    rmdirSync(await makeDirectory("sweep"));`);
+  expect(directories.filter((left) => existsSync(left))).toEqual([]);
 });
 
 it("removes a directory unless its test failed, and then says where it is", async () => {
@@ -54,13 +59,9 @@ it("removes a directory unless its test failed, and then says where it is", asyn
 
 it("gives no port twice, not even to another process", async () => {
   const ports = await reservePorts(200);
-  const script = `
+  const text = await inOtherProcess(`
     import { reservePorts } from ${JSON.stringify(`${import.meta.dirname}/ports.ts`)};
-    console.log(JSON.stringify(await reservePorts(1500)));`;
-  const other = spawn(process.execPath, ["--input-type=module", "-e", script], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const text = await new Response(other.stdout).text();
+    console.log(JSON.stringify(await reservePorts(1500)));`);
   const theirs = new Set(JSON.parse(text) as readonly number[]);
   expect(theirs.size).toBe(1500);
   expect(ports.filter((port) => theirs.has(port))).toEqual([]);
@@ -93,6 +94,10 @@ it("fills a cluster with thousands of keys a second", async () => {
     '"Count" : 20000',
   );
 });
+
+async function inOtherProcess(script: string): Promise<string> {
+  return await runProgram(process.execPath, ["--input-type=module", "-e", script]);
+}
 
 function isAlive(pid: number): boolean {
   return existsSync(`/proc/${pid}`);
