@@ -439,7 +439,13 @@ describe("reading", () => {
         .join("")}${more}</ListBucketResult>`,
     });
     const list = { method: "GET", path: /list-type=2/ };
-    const outside = ["elsewhere/deep/down/x", "site/backups/../../x", "site/backups", "site/backups2/x", "site/backups/x"];
+    const outside = [
+      "elsewhere/deep/down/x",
+      "site/backups/../../x",
+      "site/backups",
+      "site/backups2/x",
+      "site/backups/x",
+    ];
     const fired = [proxy.add({ ...list, mischief: page(outside, "") })];
     expect((await listed(store, "")).map((entry) => entry.name)).toEqual(["x"]);
     fired.push(proxy.add({ ...list, mischief: page(["site/backups/b", "site/backups/a"], "") }));
