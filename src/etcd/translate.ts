@@ -159,7 +159,8 @@ const tlsRows: readonly Row[] = [
     hint: (asked) =>
       asked.tls.cert === undefined
         ? "set cluster.tls.cert and cluster.tls.key"
-        : `cluster.tls.cert (${asked.tls.cert}) must be valid and signed by the CA of etcd's --trusted-ca-file`,
+        : (expiredClient(asked)?.hint ??
+          `cluster.tls.cert (${asked.tls.cert}) must be valid and signed by the CA of etcd's --trusted-ca-file`),
   },
   {
     text: /alert |unsupported protocol|no shared cipher|SSL routines:(?!.*wrong version)/i,

@@ -7,12 +7,12 @@ import { manifestName, snapshotObjects } from "../repository/names.ts";
 import type { Signer } from "../repository/signature.ts";
 import type { Store, Uploaded } from "../store/store.ts";
 import type { AgeRecipient } from "./age.ts";
-import { decodeStored, encodeBytes, encodeSpool, type Decryption, type Encoding } from "./encode.ts";
+import { encodeBytes, encodeSpool, type Decryption, type Encoding } from "./encode.ts";
 import { readExtras } from "./extras.ts";
 import { writeRestoreNote } from "./note.ts";
 import type { PhaseTimer } from "./phases.ts";
 import { sealBytes } from "./seal.ts";
-import { SealCheck, checkSeal, exhaust, readStored } from "./stored.ts";
+import { SealCheck, checkSeal, decodeObject, exhaust, readStored } from "./stored.ts";
 
 /** How backups of a repository are encoded, verified and signed; from its configuration. */
 export interface Encoder {
@@ -117,7 +117,7 @@ async function verifyStored(
   }
   const encryption: Decryption =
     encoding.fileKey === undefined ? { kind: "none" } : { kind: "file-key", fileKey: encoding.fileKey };
-  const plain = decodeStored(readStored(store, data, signal), { frames: encoding.facts().frames, encryption }, signal);
+  const plain = decodeObject(store, data, { frames: encoding.facts().frames, encryption }, signal);
   await exhaust(checkSeal(data.object, plain, draft.content), (doneBytes) => progress(doneBytes, data.plainBytes));
   return "read-back";
 }

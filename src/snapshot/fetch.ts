@@ -4,9 +4,9 @@ import { dirname } from "node:path";
 import { Fault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import type { Store } from "../store/store.ts";
-import { decodeStored, type Decryption } from "./encode.ts";
+import type { Decryption } from "./encode.ts";
 import { translated, writeAll, type Remedies, type SpoolFile } from "./spool.ts";
-import { checkSeal, readStored } from "./stored.ts";
+import { checkSeal, decodeObject } from "./stored.ts";
 
 /** Writes a backup's plain snapshot (database and seal) into an empty file, checking stored bytes, frames and seal on the way. */
 export async function spoolPlain(
@@ -19,11 +19,7 @@ export async function spoolPlain(
   remedies?: Remedies,
 ): Promise<void> {
   const { data, content } = manifest;
-  const decoded = decodeStored(
-    readStored(store, data, signal),
-    { frames: toFrames(data.compression.frames), encryption },
-    signal,
-  );
+  const decoded = decodeObject(store, data, { frames: toFrames(data.compression.frames), encryption }, signal);
   let position = 0;
   for await (const chunk of checkSeal(data.object, decoded, content)) {
     await writeAll(file, chunk, position, remedies);

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { Fault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import type { Store } from "../store/store.ts";
+import { decodeStored } from "./encode.ts";
 import { sealBytes } from "./seal.ts";
 
 /** Passes an object's bytes on and fails at the end unless they are exactly the recorded ones. */
@@ -24,6 +25,21 @@ export async function* readStored(
     );
   }
   if (hash.digest("hex") !== object.sha256) throw damaged(object.object, "its SHA-256 is not the recorded one");
+}
+
+/** The plain bytes of an object of the store, each chunk lent as by `decodeStored`; what is damaged is told by the object's name. */
+export async function* decodeObject(
+  store: Store,
+  object: Parameters<typeof readStored>[1],
+  how: Parameters<typeof decodeStored>[1],
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    yield* decodeStored(readStored(store, object, signal), how, signal);
+  } catch (error) {
+    if (!isFault(error, "object-damaged") || error.message.startsWith(object.object)) throw error;
+    throw damaged(object.object, error.message, error);
+  }
 }
 
 /**
@@ -96,8 +112,9 @@ export async function exhaust(
   return bytes;
 }
 
-function damaged(name: string, what: string): Fault {
+function damaged(name: string, what: string, cause?: unknown): Fault {
   return new Fault("object-damaged", `${name} is damaged: ${what}`, {
     hint: "restore from another backup; keep the object for a look at the store",
+    cause,
   });
 }

@@ -2,10 +2,10 @@ import { Fault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import type { Store } from "../store/store.ts";
 import type { AgeIdentity } from "./age.ts";
-import { decodeStored, type Decryption } from "./encode.ts";
+import type { Decryption } from "./encode.ts";
 import { spoolPlain, toFrames } from "./fetch.ts";
 import type { Spool } from "./spool.ts";
-import { exhaust, readStored } from "./stored.ts";
+import { decodeObject, exhaust, readStored } from "./stored.ts";
 import type { Scan } from "./take.ts";
 
 /** One vocabulary everywhere; each level includes the ones before it. */
@@ -62,11 +62,7 @@ async function verifyStructure(deps: VerifyDependencies, manifest: Manifest, sig
   const encryption = await decryptionFor(manifest, deps.identities);
   if (manifest.extras !== null) {
     const { frames, plainBytes, object } = manifest.extras;
-    const plain = decodeStored(
-      readStored(deps.store, manifest.extras, signal),
-      { frames: toFrames(frames), encryption },
-      signal,
-    );
+    const plain = decodeObject(deps.store, manifest.extras, { frames: toFrames(frames), encryption }, signal);
     const bytes = await exhaust(plain);
     if (bytes !== plainBytes)
       throw new Fault("object-damaged", `${object} decodes to ${bytes} bytes instead of ${plainBytes}`);
