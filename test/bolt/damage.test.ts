@@ -23,6 +23,7 @@ const keyLeaf = pageOf(
   model.pages,
   (page) => page.bucket === "key" && page.kind === "leaf" && page.count > 4 && page.overflow === 0,
 );
+const usedPages = new Set(model.pages.flatMap(({ id, overflow }) => range(id, overflow + 1)));
 const rootLeaf = pageOf(model.pages, (page) => page.bucket === "");
 
 describe("a truncated file is refused", { timeout: 60_000 }, () => {
@@ -72,7 +73,8 @@ it("a flipped bit is refused, or lies where only the seal can see it", { timeout
     const at =
       flip % 2 === 0 ? numbers.below(sound.length) : (structure.offsets[numbers.below(structure.offsets.length)] ?? 0);
     const before = sound[at] ?? 0;
-    scratch.patch(at, Uint8Array.of(before ^ (1 << numbers.below(8))));
+    const flipped = before ^ (1 << numbers.below(8));
+    scratch.patch(at, Uint8Array.of(flipped));
     const startMs = cpuMs();
     const outcome = attempt(() => scanSnapshot(scratch.path));
     slowestMs = Math.max(slowestMs, cpuMs() - startMs);
@@ -82,10 +84,8 @@ it("a flipped bit is refused, or lies where only the seal can see it", { timeout
       counts.otherMeta++;
       expect({ ...outcome.facts, brokenMeta: undefined, txid: expected.txid }).toEqual(expected);
     } else {
-      expect(
-        structure.has(at),
-        `the flip at ${at} (page ${Math.floor(at / pageBytes)}) is in structure and was not seen`,
-      ).toBe(false);
+      const seenByRight = structure.has(at) && !leadsToFreePage(at, flipped);
+      expect(seenByRight, `the flip at ${at} (page ${Math.floor(at / pageBytes)}) was not seen`).toBe(false);
       counts.unseen++;
       if (!sameFacts(outcome.facts, expected)) counts.unseenWithOtherFacts++;
     }
@@ -362,10 +362,7 @@ describe("a hostile page is refused by number and reason:", () => {
   }
 
   function freePage(): number {
-    const used = new Set(
-      model.pages.flatMap(({ id, overflow }) => Array.from({ length: overflow + 1 }, (_, i) => id + i)),
-    );
-    for (let id = 2; id < sound.length / pageBytes; id++) if (!used.has(id)) return id;
+    for (let id = 2; id < sound.length / pageBytes; id++) if (!usedPages.has(id)) return id;
     throw new Error("the fixture has no free page");
   }
 
@@ -510,15 +507,38 @@ function patched(change: (db: Buffer) => unknown): Buffer {
   return db;
 }
 
-/** Offsets where damage must be seen: both metas, and headers and element tables of the root bucket and of bucket `key`. */
+/**
+ * Offsets where damage must be seen: both metas, and headers and element tables of the root bucket and of bucket `key`; but not the length of a
+ * page's last key (branch) or value (leaf), since bbolt writes down nowhere where the data of a page ends.
+ */
 function structuralBytes(): { readonly offsets: readonly number[]; has(at: number): boolean } {
   const ranges = [0, pageBytes].flatMap((at) => [range(at, 10), range(at + 16, 64)]);
   for (const page of model.pages) {
-    if (page.bucket === "" || page.bucket === "key") ranges.push(range(page.id * pageBytes, 16 + page.count * 16));
+    if (page.bucket !== "" && page.bucket !== "key") continue;
+    const last = page.count * 16;
+    const lengthAt = last + (page.kind === "branch" ? 4 : 12);
+    ranges.push(
+      range(0, lengthAt)
+        .concat(range(lengthAt + 4, last + 16 - lengthAt - 4))
+        .map((at) => page.id * pageBytes + at),
+    );
   }
   const offsets = ranges.flat();
   const known = new Set(offsets);
   return { offsets, has: (at) => known.has(at) };
+}
+
+/**
+ * True when the byte belongs to a branch's pointer that leads to a free page now. Free pages keep what they held: often an older state of the very
+ * page that was meant, sound in itself. bbolt check is as blind to that as we are.
+ */
+function leadsToFreePage(at: number, flipped: number): boolean {
+  const page = model.pages.find(({ id }) => id === Math.floor(at / pageBytes));
+  const inElement = (at - 16) % 16;
+  if (page?.kind !== "branch" || at % pageBytes < 16 || inElement < 8) return false;
+  const pointer = Buffer.from(sound.subarray(at - inElement + 8, at - inElement + 16));
+  pointer[inElement - 8] = flipped;
+  return !usedPages.has(Number(pointer.readBigUInt64LE(0)));
 }
 
 function range(from: number, length: number): number[] {
