@@ -3,12 +3,14 @@ import { runProgram } from "./cli/program.ts";
 import { compose } from "./compose.ts";
 import { Fault, isFault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
+import { keepYoungGenerationSmall } from "./heap.ts";
 import { version } from "./version.ts";
 
 /** The edge: argv, signals, exit status; the only process.exit. In a bundle this file is also what worker threads load, so it starts only in the main one. */
 if (isMainThread) void main();
 
 async function main(): Promise<void> {
+  keepYoungGenerationSmall();
   const controller = new AbortController();
   const argv = process.argv.slice(2);
   let stoppedBy: NodeJS.Signals | undefined;
