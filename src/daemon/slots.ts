@@ -150,16 +150,32 @@ function openZone(timeZone: string): Zone {
   return zone;
 }
 
+/** Every zone of today shifts at a quarter of an hour, and asking Intl is slow: a schedule of seconds would block the event loop for as long. */
+const quarterMs = 900_000;
+const quartersKept = 10_000;
+
 function intlZone(timeZone: string): Zone {
   const format = new Intl.DateTimeFormat("en-US", { timeZone, timeZoneName: "longOffset" });
+  const known = new Map<number, number>();
   return {
     offsetAt(timeMs) {
-      const name = format.formatToParts(timeMs).find(({ type }) => type === "timeZoneName")?.value ?? "";
-      const match = /^GMT(?:([+-])(\d{2}):(\d{2})(?::(\d{2}))?)?$/.exec(name);
-      if (match === null) throw new RangeError(`no offset in "${name}"`);
-      const [, sign, hours = "0", minutes = "0", seconds = "0"] = match;
-      const size = (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds)) * 1000;
-      return sign === "-" ? -size : size;
+      const quarter = Math.floor(timeMs / quarterMs);
+      let offset = known.get(quarter);
+      if (offset === undefined) {
+        if (known.size >= quartersKept) known.clear();
+        offset = readOffset(format, quarter * quarterMs);
+        known.set(quarter, offset);
+      }
+      return offset;
     },
   };
+}
+
+function readOffset(format: Intl.DateTimeFormat, timeMs: number): number {
+  const name = format.formatToParts(timeMs).find(({ type }) => type === "timeZoneName")?.value ?? "";
+  const match = /^GMT(?:([+-])(\d{2}):(\d{2})(?::(\d{2}))?)?$/.exec(name);
+  if (match === null) throw new RangeError(`no offset in "${name}"`);
+  const [, sign, hours = "0", minutes = "0", seconds = "0"] = match;
+  const size = (Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds)) * 1000;
+  return sign === "-" ? -size : size;
 }

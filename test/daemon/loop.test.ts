@@ -1,0 +1,280 @@
+import { describe, expect, test } from "vitest";
+import { parseCron } from "../../src/config/cron.ts";
+import { runSchedules, type LoopDependencies } from "../../src/daemon/loop.ts";
+import type { LifeboatEvent } from "../../src/events.ts";
+import { Fault } from "../../src/faults.ts";
+import { createRepository } from "../../src/repository/identity.ts";
+import { createLineage } from "../../src/repository/lineage.ts";
+import { writeManifest } from "../../src/repository/manifest.ts";
+import { formatBackupName, manifestName } from "../../src/repository/names.ts";
+import type { BackupOutcome, BackupRequest } from "../../src/snapshot/backup.ts";
+import { steeredClock, type SteeredClock } from "../fakes/clock.ts";
+import { memoryStore, type MemoryStore } from "../fakes/store.ts";
+import { lineageId, repositoryId, sampleManifest } from "../repository/sample.ts";
+import { calm } from "../snapshot/bytes.ts";
+
+const hour = 3_600_000;
+const start = Date.parse("2026-03-01T12:20:00Z");
+const at = (text: string): number => Date.parse(`2026-03-${text}Z`);
+
+interface Loop {
+  readonly clock: SteeredClock;
+  readonly store: MemoryStore;
+  readonly events: LifeboatEvent[];
+  /** `SCHEDULE SLOT` of every attempt. */
+  readonly attempts: string[];
+  /** What the next attempts do instead of committing. */
+  readonly instead: (() => Promise<BackupOutcome>)[];
+  readonly stop: () => Promise<void>;
+}
+
+async function openLoop(
+  options: { names?: readonly string[]; store?: MemoryStore; jitterMs?: number } = {},
+): Promise<Loop> {
+  const clock = steeredClock(start);
+  const store = options.store ?? memoryStore(() => clock.now());
+  const events: LifeboatEvent[] = [];
+  const attempts: string[] = [];
+  const instead: (() => Promise<BackupOutcome>)[] = [];
+  const controller = new AbortController();
+  const deps: LoopDependencies = {
+    cluster: "prod",
+    schedules: (options.names ?? ["hourly"]).map((name) => ({
+      name,
+      fields: parseCron("0 * * * *"),
+      timeZone: "UTC",
+      jitterMs: options.jitterMs ?? 0,
+    })),
+    store,
+    trusted: undefined,
+    clock,
+    emit: (event) => events.push(event),
+    backup: async (request: BackupRequest): Promise<BackupOutcome> => {
+      if (request.trigger !== "schedule") throw new Error("not by schedule");
+      attempts.push(`${request.schedule} ${new Date(request.slotMs).toISOString().slice(8, 16)}`);
+      const next = instead.shift();
+      if (next !== undefined) return next();
+      const manifest = await commit(store, request.slotMs, request.schedule, clock.now());
+      return { kind: "committed", manifest };
+    },
+    onTurn: () => undefined,
+  };
+  const running = runSchedules(deps, controller.signal);
+  await clock.advance(0);
+  return {
+    clock,
+    store,
+    events,
+    attempts,
+    instead,
+    stop: async () => {
+      controller.abort(new Fault("interrupted", "stop"));
+      await running;
+    },
+  };
+}
+
+async function commit(
+  store: MemoryStore,
+  slotMs: number,
+  schedule = "hourly",
+  committedMs = slotMs,
+): Promise<ReturnType<typeof sampleManifest>> {
+  await createRepository(store, "prod", { repository: repositoryId, firstLineage: lineageId }, 0, calm);
+  const about = {
+    repository: repositoryId,
+    lineage: lineageId,
+    kind: "live",
+    clusterId: "1",
+    parent: null,
+    minimumRevision: 0n,
+    reason: "test",
+  } as const;
+  await createLineage(store, about, 0, calm);
+  const backup = formatBackupName({ kind: "slot", timeMs: slotMs, schedule });
+  const manifest = sampleManifest({
+    backup,
+    slot: { schedule, time: new Date(slotMs).toISOString() },
+    committedAt: new Date(committedMs).toISOString(),
+  });
+  await store.create(manifestName(lineageId, backup), writeManifest(manifest, undefined), calm);
+  return manifest;
+}
+
+const named = <N extends LifeboatEvent["name"]>(loop: Loop, name: N): Extract<LifeboatEvent, { name: N }>[] =>
+  loop.events.filter((event): event is Extract<LifeboatEvent, { name: N }> => event.name === name);
+const failing = (code: "etcd-unreachable" | "lineage-foreign") => (): Promise<never> =>
+  Promise.reject(new Fault(code, "no"));
+
+describe("the schedules", () => {
+  test("make the first backup at once, for the latest past slot, then one per slot", async () => {
+    const loop = await openLoop();
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    await loop.clock.advance(3 * hour);
+    expect(loop.attempts).toEqual(["hourly 01T12:00", "hourly 01T13:00", "hourly 01T14:00", "hourly 01T15:00"]);
+    expect(named(loop, "schedule.planned").map(({ nextRunMs }) => nextRunMs - at("01T12:00"))).toEqual([
+      hour,
+      2 * hour,
+      3 * hour,
+      4 * hour,
+    ]);
+    await loop.stop();
+  });
+
+  test("remember across a restart what was committed, and tell it", async () => {
+    const store = memoryStore();
+    await commit(store, at("01T11:00"), "hourly", at("01T11:03"));
+    await commit(store, at("01T12:00"), "hourly", at("01T12:03"));
+    const loop = await openLoop({ store });
+    expect(loop.attempts).toEqual([]);
+    expect(named(loop, "schedule.read")).toEqual([
+      {
+        name: "schedule.read",
+        schedule: "hourly",
+        lastSlotMs: at("01T12:00"),
+        lastSuccessMs: at("01T12:03"),
+        backups: 2,
+      },
+    ]);
+    await loop.stop();
+  });
+
+  test("tell a manifest that is refused, and do not count it as a success", async () => {
+    const store = memoryStore();
+    await commit(store, at("01T11:00"), "hourly", at("01T11:03"));
+    await store.create(manifestName(lineageId, "20260301T120000Z.slot.hourly"), Buffer.from("{}"), calm);
+    const loop = await openLoop({ store });
+    expect(named(loop, "schedule.read")[0]?.lastSuccessMs).toBe(at("01T11:03"));
+    expect(named(loop, "warning").map(({ about }) => about)).toEqual(["manifest"]);
+    await loop.stop();
+  });
+
+  test("retry a failed backup with growing pauses, and go on with the next slot", async () => {
+    const loop = await openLoop();
+    loop.instead.push(...Array.from({ length: 5 }, () => failing("etcd-unreachable")));
+    const times: number[] = [];
+    let seen = loop.attempts.length;
+    await loop.clock.advance(at("01T13:00") - loop.clock.now());
+    for (let second = 0; second < 300; second += 1) {
+      if (loop.attempts.length > seen) times.push(second);
+      seen = loop.attempts.length;
+      await loop.clock.advance(1000);
+    }
+    expect(times).toEqual([0, 5, 15, 35, 75, 155]);
+    expect(new Set(loop.attempts.slice(1))).toEqual(new Set(["hourly 01T13:00"]));
+    await loop.clock.advance(hour);
+    expect(loop.attempts.at(-1)).toBe("hourly 01T14:00");
+    await loop.stop();
+  });
+
+  test("one schedule that fails does not hold up another", async () => {
+    const loop = await openLoop({ names: ["a", "b"] });
+    loop.instead.push(failing("lineage-foreign"));
+    await loop.clock.advance(hour);
+    expect(loop.attempts).toEqual(["a 01T12:00", "b 01T12:00", "a 01T13:00", "b 01T13:00", "a 01T13:00"]);
+    await loop.stop();
+  });
+
+  test("read the repository again when another daemon was faster, without running hot", async () => {
+    const loop = await openLoop();
+    loop.instead.push(async () => {
+      const { backup } = await commit(loop.store, at("01T13:00"));
+      return { kind: "superseded", lineage: lineageId, backup };
+    });
+    await loop.clock.advance(hour);
+    expect(loop.attempts).toEqual(["hourly 01T12:00", "hourly 01T13:00"]);
+    expect(named(loop, "schedule.read").at(-1)).toMatchObject({ lastSlotMs: at("01T13:00"), backups: 2 });
+    // Also when the listing does not show it yet.
+    loop.instead.push(async () => ({ kind: "superseded", lineage: lineageId, backup: "20260301T140000Z.slot.hourly" }));
+    await loop.clock.advance(hour);
+    expect(loop.attempts.slice(2)).toEqual(["hourly 01T14:00"]);
+    await loop.stop();
+  });
+
+  test("wait for a store that is down at the start, tell it, and begin when it is up", async () => {
+    const store = memoryStore();
+    let down = true;
+    const read = store.read.bind(store);
+    const flaky: MemoryStore = {
+      ...store,
+      read: (name, signal) => (down ? Promise.reject(new Fault("store-unreachable", "no route")) : read(name, signal)),
+    };
+    const loop = await openLoop({ store: flaky });
+    await loop.clock.advance(60_000);
+    expect(loop.attempts).toEqual([]);
+    const told = named(loop, "store.observed");
+    expect(told.length).toBeGreaterThan(3);
+    expect(told.length).toBeLessThan(15);
+    expect(told[0]).toMatchObject({ up: false, message: "no route" });
+    down = false;
+    await loop.clock.advance(15_000);
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    await loop.stop();
+  });
+
+  test("make one backup each after the machine was suspended for three days, and count what was missed", async () => {
+    const loop = await openLoop({ names: ["a", "b"] });
+    loop.clock.jump(72 * hour);
+    await loop.clock.advance(20_000);
+    expect(loop.attempts.slice(2)).toEqual(["a 04T12:00", "b 04T12:00"]);
+    expect(named(loop, "schedule.missed").map(({ slots }) => slots)).toEqual([71, 71]);
+    await loop.stop();
+  });
+
+  test("go on after the clock was far ahead for a while: a slot of the future does not end all backups until then", async () => {
+    const loop = await openLoop();
+    loop.clock.jump(10_000 * hour);
+    await loop.clock.advance(20_000);
+    expect(loop.attempts).toHaveLength(2);
+    loop.clock.jump(-10_000 * hour);
+    await loop.clock.advance(2 * hour);
+    expect(loop.attempts.slice(2)).toEqual(["hourly 01T13:00", "hourly 01T14:00"]);
+    const store = loop.store;
+    await loop.stop();
+    const again = await openLoop({ store });
+    expect(named(again, "warning")).toMatchObject([{ about: "clock" }]);
+    await again.clock.advance(3 * hour);
+    expect(again.attempts).toContain("hourly 01T15:00");
+    await again.stop();
+  });
+
+  test("neither repeat nor lose a slot when the clock is put back", async () => {
+    const loop = await openLoop();
+    await loop.clock.advance(hour);
+    loop.clock.jump(-hour / 2);
+    await loop.clock.advance(2 * hour);
+    expect(loop.attempts).toEqual(["hourly 01T12:00", "hourly 01T13:00", "hourly 01T14:00"]);
+    await loop.stop();
+  });
+
+  test("let a backup of another cluster's repository fail with its own words instead of waiting in silence", async () => {
+    const store = memoryStore();
+    await createRepository(store, "other", { repository: repositoryId, firstLineage: lineageId }, 0, calm);
+    const loop = await openLoop({ store });
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    await loop.stop();
+  });
+
+  test("end promptly when they are told to, also in the middle of a backup", async () => {
+    const loop = await openLoop();
+    await loop.stop();
+    expect(loop.clock.sleepers()).toBe(0);
+  });
+
+  test("a bug is no failed backup: it ends the daemon", async () => {
+    const clock = steeredClock(start);
+    const store = memoryStore();
+    const schedule = { name: "hourly", fields: parseCron("0 * * * *"), timeZone: "UTC", jitterMs: 0 };
+    const deps: LoopDependencies = {
+      cluster: "prod",
+      schedules: [schedule],
+      store,
+      trusted: undefined,
+      clock,
+      emit: () => undefined,
+      backup: () => Promise.reject(new TypeError("x is not a function")),
+      onTurn: () => undefined,
+    };
+    await expect(runSchedules(deps, calm)).rejects.toThrow(TypeError);
+  });
+});
