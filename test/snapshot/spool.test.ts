@@ -1,0 +1,99 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { openSpool } from "../../src/snapshot/spool.ts";
+
+const run = "01JQAAAAAAAAAAAAAAAAAAAAAA";
+let folder: string;
+let directory: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "spool-test-"));
+  directory = join(folder, "deep/spool");
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+describe("the spool", () => {
+  test("makes its directory for us alone, and files that nobody else reads", async () => {
+    const spool = await openSpool(directory);
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+    {
+      await using file = await spool.create(run);
+      expect(statSync(file.path).mode & 0o777).toBe(0o600);
+      await expect(spool.create(run)).rejects.toMatchObject({ code: "spool-failed" });
+    }
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test.each([0o755, 0o770, 0o701])("refuses a directory of mode %o", async (mode) => {
+    mkdirSync(directory, { recursive: true });
+    chmodSync(directory, mode);
+    await expect(openSpool(directory)).rejects.toMatchObject({
+      code: "config-invalid",
+      hint: expect.stringContaining(`chmod 700 ${directory}`) as string,
+    });
+  });
+
+  test("refuses a symbolic link and a file in its place", async () => {
+    mkdirSync(join(folder, "target"), { mode: 0o700 });
+    symlinkSync(join(folder, "target"), join(folder, "link"));
+    await expect(openSpool(join(folder, "link"))).rejects.toMatchObject({ code: "config-invalid" });
+    writeFileSync(join(folder, "file"), "");
+    await expect(openSpool(join(folder, "file"))).rejects.toMatchObject({ code: "spool-failed" });
+  });
+
+  test("that loses a file to somebody's cleaning does not turn a success into a failure", async () => {
+    const spool = await openSpool(directory);
+    await using file = await spool.create(run);
+    unlinkSync(file.path);
+  });
+
+  test("a refusal for want of space says how much is needed", async () => {
+    const spool = await openSpool(directory);
+    const { freeBytes, sizeBytes } = await spool.space();
+    expect(sizeBytes).toBeGreaterThanOrEqual(freeBytes);
+    await spool.requireSpace(1);
+    await expect(spool.requireSpace(2 ** 52)).rejects.toMatchObject({
+      code: "spool-space",
+      message: expect.stringMatching(/has \d+ bytes free, and the snapshot needs 4503599627370496$/) as string,
+    });
+  });
+
+  test("a sweep removes what dead runs left and nothing else", async () => {
+    const spool = await openSpool(directory);
+    await using own = await spool.create(run);
+    const child = spawn("sleep", ["60"]);
+    const start = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19];
+    const others = join(directory, `01JQBBBBBBBBBBBBBBBBBBBBBB.${child.pid}.${start}.spool`);
+    const reused = join(directory, `01JQCCCCCCCCCCCCCCCCCCCCCC.${process.pid}.1.spool`);
+    for (const path of [others, reused, join(directory, "notes.txt")]) writeFileSync(path, "12345");
+    expect(await spool.sweep()).toEqual({ files: 1, bytes: 5 });
+    expect([own.path, others, reused].map((path) => existsSync(path))).toEqual([true, true, false]);
+    child.kill("SIGKILL");
+    await once(child, "close");
+    expect(await spool.sweep()).toEqual({ files: 1, bytes: 5 });
+    expect(existsSync(own.path)).toBe(true);
+    expect(existsSync(join(directory, "notes.txt"))).toBe(true);
+  });
+
+  test("two sweeps at once do not stumble over each other", async () => {
+    const spool = await openSpool(directory);
+    for (let n = 0; n < 20; n += 1) writeFileSync(join(directory, `01JQCCCCCCCCCCCCCCCCCCCC${10 + n}.1.1.spool`), "x");
+    const swept = await Promise.all([spool.sweep(), spool.sweep()]);
+    expect(swept.reduce((sum, { files }) => sum + files, 0)).toBe(20);
+  });
+});
