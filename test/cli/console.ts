@@ -1,0 +1,74 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { runProgram } from "../../src/cli/program.ts";
+import type { Environment, Tools } from "../../src/cli/tools.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { isFault } from "../../src/faults.ts";
+import { calm } from "../snapshot/bytes.ts";
+import type { Rig } from "../snapshot/rig.ts";
+
+export interface Said {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+  /** Code of the fault that main would print. */
+  readonly fault: string | undefined;
+  readonly hint: string | undefined;
+}
+
+/** Runs the program as main does, on a rig's fakes. */
+export async function say(rig: Rig | undefined, ...argv: string[]): Promise<Said> {
+  let [out, err] = ["", ""];
+  const environment: Environment = {
+    console: {
+      out: (text) => void (out += text),
+      err: (text) => void (err += text),
+      interactive: false,
+      columns: () => undefined,
+      env: {},
+    },
+    version: "1.2.3",
+    signal: calm,
+    open: (path) => {
+      if (rig === undefined) throw new Error("this command must not open anything");
+      return toolsOf(rig, path);
+    },
+    listen: () => ({ emit: () => undefined, close: () => undefined }),
+    daemon: async () => undefined,
+  };
+  try {
+    return { status: await runProgram(environment, argv), out, err, fault: undefined, hint: undefined };
+  } catch (error) {
+    if (!isFault(error)) throw error;
+    return { status: error.exitStatus, out, err: `${err}${error.message}`, fault: error.code, hint: error.hint };
+  }
+}
+
+/** A configuration that is as small as one can be, beside the rig's spool. */
+export function configOf(rig: Rig, extra = ""): string {
+  const path = join(rig.spoolDirectory, "../config.yaml");
+  const store = join(rig.spoolDirectory, "../store");
+  writeFileSync(
+    path,
+    `cluster:\n  name: prod\n  endpoints: ["http://127.0.0.1:2379"]\nrepository:\n  store:\n    directory: ${store}\n${extra}`,
+  );
+  return path;
+}
+
+function toolsOf(rig: Rig, path: string): Tools {
+  const { deps } = rig;
+  return {
+    loaded: loadConfig({ path, env: {}, files: false }),
+    clock: deps.clock,
+    newId: deps.newId,
+    scan: deps.scan,
+    store: async () => deps.store,
+    trusted: async () => deps.trusted,
+    spool: async () => deps.spool,
+    identities: async () => [],
+    backup: async (emit) => ({ ...deps, emit }),
+    async [Symbol.asyncDispose]() {
+      await deps.etcd[Symbol.asyncDispose]();
+    },
+  };
+}
