@@ -39,6 +39,7 @@ const rows: readonly Row[] = [
     message: "imports: compose",
     ...imports(["./main.ts"], ["./etcd/connect.ts", "ulid", "node:fs"]),
   },
+  { file: "src/heap.ts", message: "imports: heap", ...imports(["./faults.ts", "node:fs"], ["node:v8"]) },
   {
     file: "src/main.ts",
     message: "imports: main may",

@@ -30,7 +30,7 @@ afterAll(async () => {
 function analyze(...args: readonly string[]): Promise<{ readonly status: number; readonly output: string }> {
   return new Promise((resolve, reject) => {
     execFile("systemd-analyze", args, (error, stdout, stderr) => {
-      if (error !== null && error.code === "ENOENT") {
+      if (error?.code === "ENOENT") {
         reject(
           new Error(
             "systemd-analyze is not on the PATH; install systemd (apt-get install systemd, dnf install systemd)",
