@@ -28,7 +28,8 @@ export async function runProgram(environment: Environment, argv: readonly string
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
     // Commander has printed usage trouble by itself where it knew better; the message is enough here.
-    throw new Fault("usage", error.message.replace(/^error: /, ""), {
+    const message = error.code === "commander.help" ? "no command given" : error.message.replace(/^error: /, "");
+    throw new Fault("usage", message, {
       hint: "run: etcd-lifeboat --help",
       cause: error,
     });

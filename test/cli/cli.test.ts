@@ -29,9 +29,13 @@ afterEach(() => {
 function commandsOf(command: Command): Command[] {
   return [command, ...command.commands.flatMap((child) => commandsOf(child as Command))];
 }
-const pathOf = (command: Command): string[] => (command.parent === null ? [] : [...pathOf(command.parent), command.name()]);
+const pathOf = (command: Command): string[] =>
+  command.parent === null ? [] : [...pathOf(command.parent), command.name()];
 const allCommands = commandsOf(
-  buildProgram({ console: { out: () => undefined, env: {} }, version: "1.2.3" } as unknown as Environment, () => undefined),
+  buildProgram(
+    { console: { out: () => undefined, env: {} }, version: "1.2.3" } as unknown as Environment,
+    () => undefined,
+  ),
 ).map((command) => pathOf(command).join(" "));
 
 describe("help", () => {
@@ -74,7 +78,11 @@ describe("exit statuses", () => {
     const { status, out } = await say(undefined, "exit-statuses");
     expect(status).toBe(0);
     await expect(out).toMatchFileSnapshot(golden("exit-statuses.txt"));
-    const document = JSON.parse((await say(undefined, "exit-statuses", "--json")).out) as { schema: string; faults: object[]; statuses: object[] };
+    const document = JSON.parse((await say(undefined, "exit-statuses", "--json")).out) as {
+      schema: string;
+      faults: object[];
+      statuses: object[];
+    };
     expect(document.schema).toBe("etcd-lifeboat/exit-statuses/v1");
     expect(document.faults).toHaveLength(Object.keys(faultKinds).length);
     expect(document.statuses).toHaveLength(Object.keys(exitStatuses).length);
@@ -113,7 +121,8 @@ describe("commands", () => {
     expect(listed.out).toContain("before upgrade");
     expect((await on("show", id)).out).toContain("sealed: its bytes are what etcd sent");
     rig.facts.current = scanned({ probed: [{ main: 10n, sub: 0n, sha256: "a".repeat(64) }] });
-    for (const level of ["manifest", "bytes", "structure"]) expect((await on("verify", "--level", level)).status).toBe(0);
+    for (const level of ["manifest", "bytes", "structure"])
+      expect((await on("verify", "--level", level)).status).toBe(0);
     const output = join(folder, "out.db");
     expect(await on("fetch", "latest", "--output", output)).toMatchObject({ status: 0, out: `${output}\n` });
     expect(existsSync(output)).toBe(true);
@@ -141,9 +150,15 @@ describe("commands", () => {
   test("fetch and import answer in JSON too", async () => {
     await on("backup");
     const output = join(folder, "out.db");
-    expect(JSON.parse((await on("fetch", "latest", "-o", output, "--json")).out)).toMatchObject({ schema: "etcd-lifeboat/fetch/v1", output });
+    expect(JSON.parse((await on("fetch", "latest", "-o", output, "--json")).out)).toMatchObject({
+      schema: "etcd-lifeboat/fetch/v1",
+      output,
+    });
     writeFileSync(join(folder, "old.db"), fixtureBytes("3.6"));
-    expect(JSON.parse((await on("import", join(folder, "old.db"), "--json")).out)).toMatchObject({ schema: "etcd-lifeboat/backup/v1", state: "foreign" });
+    expect(JSON.parse((await on("import", join(folder, "old.db"), "--json")).out)).toMatchObject({
+      schema: "etcd-lifeboat/backup/v1",
+      state: "foreign",
+    });
   });
 
   test("an empty repository: list ends with 10, show and verify say that there is nothing", async () => {
@@ -161,9 +176,15 @@ describe("commands", () => {
       expect((await on(...argv)).err).toContain(refused);
     }
     expect((await on("list")).status).toBe(12);
-    expect(await on("verify", "--level", "manifest")).toMatchObject({ status: 12, out: expect.stringContaining("FAILED") as string });
+    expect(await on("verify", "--level", "manifest")).toMatchObject({
+      status: 12,
+      out: expect.stringContaining("FAILED") as string,
+    });
     expect((await on("verify", "latest", "--level", "manifest")).status).toBe(0);
-    expect(JSON.parse((await on("list", "--json")).out)).toMatchObject({ backups: [{}], refused: [{ code: "manifest-invalid" }] });
+    expect(JSON.parse((await on("list", "--json")).out)).toMatchObject({
+      backups: [{}],
+      refused: [{ code: "manifest-invalid" }],
+    });
   });
 
   test("damage: verify ends with 12 and names the object", async () => {
@@ -195,7 +216,11 @@ describe("commands", () => {
     expect((await on("status")).status).toBe(4);
     const before = [...rig.store.objects.keys()];
     for (const argv of [["adopt"], ["adopt", "--confirm-cluster", "test"], ["adopt", "--json"]]) {
-      expect(await on(...argv)).toMatchObject({ status: 4, fault: "lineage-foreign", hint: expect.stringContaining("--confirm-cluster prod") as string });
+      expect(await on(...argv)).toMatchObject({
+        status: 4,
+        fault: "lineage-foreign",
+        hint: expect.stringContaining("--confirm-cluster prod") as string,
+      });
     }
     expect([...rig.store.objects.keys()]).toEqual(before);
     expect((await on("adopt", "--confirm-cluster", "prod")).status).toBe(0);
@@ -210,10 +235,18 @@ describe("commands", () => {
 
   test("config check, show and schema need no cluster and no store", async () => {
     const config = configOf(rig);
-    expect(await say(undefined, "config", "check", "--config", config)).toMatchObject({ status: 0, out: `${config}: ok\n` });
-    expect(JSON.parse((await say(undefined, "config", "show", "--json", "--config", config)).out)).toHaveProperty("schema");
+    expect(await say(undefined, "config", "check", "--config", config)).toMatchObject({
+      status: 0,
+      out: `${config}: ok\n`,
+    });
+    expect(JSON.parse((await say(undefined, "config", "show", "--json", "--config", config)).out)).toHaveProperty(
+      "schema",
+    );
     expect(JSON.parse((await say(undefined, "config", "schema")).out)).toHaveProperty("$schema");
     writeFileSync(config, readFileSync(config, "utf8").replace("cluster:", "clutser:"));
-    expect(await say(undefined, "config", "check", "--config", config)).toMatchObject({ status: 78, fault: "config-invalid" });
+    expect(await say(undefined, "config", "check", "--config", config)).toMatchObject({
+      status: 78,
+      fault: "config-invalid",
+    });
   });
 });

@@ -67,7 +67,7 @@ describe("extras", () => {
       );
       stream.on("end", next).resume();
     });
-    await new Promise((resolve) => reader.on("finish", resolve).end(tar));
+    await new Promise<void>((resolve) => void reader.on("finish", () => resolve()).end(tar));
     expect(entries.map((entry) => entry.split(" ").slice(0, 2).join(" "))).toEqual([
       "file pki/ca.crt",
       "file pki/etcd/server.key",
@@ -151,7 +151,7 @@ describe("fetch", () => {
       () => controller.abort(stop),
       controller.signal,
     );
-    await expect(fetching).rejects.toThrow();
+    await expect(fetching).rejects.toBe(stop);
     expect(existsSync(path("out.db"))).toBe(false);
     expect(readdirSync(folder)).toEqual([]);
   });

@@ -150,7 +150,10 @@ describe("the snapshot stream", () => {
         fc.integer({ min: 1, max: 255 }),
         fc.constantFrom("lose", "double", "swap", "flip", "rest"),
         (given, where, flip, kind) => {
-          const messages = given.messages.map((each) => ({ ...each, blob: Uint8Array.from(each.blob) }));
+          const messages = given.messages.map((each): SnapshotMessage => ({
+            ...each,
+            blob: Uint8Array.from(each.blob),
+          }));
           const at = where % messages.length;
           const hit = messages[at] ?? message(0, empty);
           const next = messages[at + 1];
