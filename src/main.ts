@@ -1,16 +1,24 @@
 import { isMainThread } from "node:worker_threads";
-import { runProgram } from "./cli/program.ts";
-import { compose } from "./compose.ts";
 import { Fault, isFault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
 import { keepYoungGenerationSmall } from "./heap.ts";
-import { version } from "./version.ts";
+import "./workers/worker.ts";
 
-/** The edge: argv, signals, exit status; the only process.exit. In a bundle this file is also what worker threads load, so it starts only in the main one. */
-if (isMainThread) void main();
+/**
+ * The edge: argv, signals, exit status; the only process.exit. In a bundle this file is also what worker threads load, so it starts only in the main
+ * one, and everything that a worker does not need is imported when it starts: a worker would pay 30 MB for it.
+ */
+if (isMainThread) {
+  keepYoungGenerationSmall();
+  void main();
+}
 
 async function main(): Promise<void> {
-  keepYoungGenerationSmall();
+  const [{ runProgram }, { compose }, { version }] = await Promise.all([
+    import("./cli/program.ts"),
+    import("./compose.ts"),
+    import("./version.ts"),
+  ]);
   const controller = new AbortController();
   const argv = process.argv.slice(2);
   let stoppedBy: NodeJS.Signals | undefined;
