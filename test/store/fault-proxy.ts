@@ -38,6 +38,8 @@ export interface Rule {
   /** Strikes so many times; 1 when absent. */
   readonly times?: number;
   readonly mischief: Mischief;
+  /** What happens elsewhere while the request is under way. */
+  readonly meanwhile?: () => Promise<void>;
 }
 
 export interface FaultProxy extends AsyncDisposable {
@@ -58,21 +60,23 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
   const rules: { rule: Rule; seen: number; fired: number }[] = [];
   const requests: string[] = [];
 
-  const choose = (message: IncomingMessage): Mischief | undefined => {
+  const choose = (message: IncomingMessage): Rule | undefined => {
     for (const entry of rules) {
-      const { method, path, after = 0, times = 1, mischief } = entry.rule;
+      const { method, path, after = 0, times = 1 } = entry.rule;
       if (method !== message.method || !path.test(message.url ?? "")) continue;
       entry.seen += 1;
       if (entry.seen <= after || entry.fired >= times) continue;
       entry.fired += 1;
-      return mischief;
+      return entry.rule;
     }
     return undefined;
   };
 
   const server = createServer({ keepAliveTimeout: 1000 }, (from, to) => {
     requests.push(`${from.method} ${from.url}`);
-    void handle(target, from, to, choose(from)).catch(() => to.destroy());
+    const rule = choose(from);
+    const meanwhile = rule?.meanwhile?.() ?? Promise.resolve();
+    void meanwhile.then(async () => await handle(target, from, to, rule?.mischief)).catch(() => to.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {

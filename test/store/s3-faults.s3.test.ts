@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -166,6 +166,27 @@ describe("creating a document", () => {
     expect((await expectFault(store.create("m", body, signal), "store-denied")).hint).toContain("clock");
     expect([expired(), skewed() > 0]).toEqual([1, true]);
     await expectNothing();
+  });
+
+  test("keys that are replaced while a request is under way are used for another try", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "lifeboat-credentials-"));
+    const file = join(directory, "credentials");
+    const { accessKeyId, secretAccessKey } = optionsFor(gateway).credentials;
+    const rotate = async (): Promise<void> => {
+      const text = `[default]\naws_access_key_id=${accessKeyId}\naws_secret_access_key=${secretAccessKey}\n`;
+      await writeFile(`${file}.new`, text);
+      await rename(`${file}.new`, file);
+    };
+    await rotate();
+    const withFile = through({ credentials: { file } });
+    const old = { method: "PUT", path: putObject, mischief: answer(403, "InvalidAccessKeyId") };
+    const fired = proxy.add({ ...old, meanwhile: rotate });
+    await withFile.create("m", body, signal);
+    await expectStored("m", body);
+    const unchanged = proxy.add(old);
+    await expectFault(withFile.create("n", body, signal), "store-denied");
+    expect([fired(), unchanged()]).toEqual([1, 1]);
+    await rm(directory, { recursive: true });
   });
 
   test("a bucket that moved to another region is named with its region", async () => {
