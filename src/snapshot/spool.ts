@@ -24,17 +24,27 @@ export interface SpoolFile extends AsyncDisposable {
   readonly handle: FileHandle;
 }
 
-/** Opens the spool, creating the directory when it is missing; refuses one that others can write to. */
+/** Opens the spool, creating the directory when it is missing; refuses one that is another user's or open to others. */
 export async function openSpool(directory: string): Promise<Spool> {
   await translated(directory, () => mkdir(directory, { recursive: true, mode: 0o700 }));
   const stats = await translated(directory, () => lstat(directory));
   if (!stats.isDirectory()) throw new Fault("config-invalid", `spool.directory ${directory} is not a directory`);
-  if ((stats.mode & 0o077) !== 0 || stats.uid !== process.geteuid?.()) {
+  const uid = process.geteuid?.();
+  if (stats.uid !== uid) {
+    throw new Fault(
+      "config-invalid",
+      `spool.directory ${directory} belongs to uid ${stats.uid}, and this runs as uid ${uid}: snapshots hold every secret of the cluster`,
+      {
+        hint: `give it to the user that runs etcd-lifeboat: chown ${uid} ${directory}; or name another one`,
+      },
+    );
+  }
+  if ((stats.mode & 0o077) !== 0) {
     throw new Fault(
       "config-invalid",
       `spool.directory ${directory} is open to others: snapshots hold every secret of the cluster`,
       {
-        hint: `give it to the user that runs etcd-lifeboat, alone: chmod 700 ${directory}`,
+        hint: `close it to them: chmod 700 ${directory}`,
       },
     );
   }
