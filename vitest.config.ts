@@ -11,6 +11,8 @@ export default defineConfig({
       {
         test: {
           name: "fast",
+          // Only a machine that is busy with something else comes near it.
+          testTimeout: 30_000,
           include: ["test/**/*.test.ts"],
           exclude: [...configDefaults.exclude, ...serversOf, "test/**/*.s3.test.ts"],
         },

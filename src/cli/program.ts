@@ -14,7 +14,7 @@ import { statusCommand } from "./status.ts";
 import type { CommonOptions, Environment } from "./tools.ts";
 import { verifyCommand, type VerifyOptions } from "./verify.ts";
 
-export const defaultConfigPath = "/etc/etcd-lifeboat/config.yaml";
+const defaultConfigPath = "/etc/etcd-lifeboat/config.yaml";
 
 /** Parses the arguments after the program's name and runs the command; resolves with its exit status, rejects with a Fault. */
 export async function runProgram(environment: Environment, argv: readonly string[]): Promise<number> {

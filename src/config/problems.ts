@@ -95,7 +95,7 @@ const expectedKinds: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** The schema's node at a path, through sections, lists and named entries. */
-export function nodeAt(schema: SchemaNode, path: Path): SchemaNode | undefined {
+function nodeAt(schema: SchemaNode, path: Path): SchemaNode | undefined {
   let node: SchemaNode | undefined = schema;
   for (const step of path) {
     if (node === undefined) return undefined;

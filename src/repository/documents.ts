@@ -63,10 +63,6 @@ export function formatId(id: bigint): string {
   return BigInt.asUintN(64, id).toString(16);
 }
 
-export function parseId(text: string): bigint {
-  return BigInt(`0x${text}`);
-}
-
 export function formatInstant(timeMs: number): string {
   return new Date(timeMs).toISOString();
 }

@@ -144,8 +144,6 @@ const signatureField = z.strictObject({
 
 export type Manifest = z.output<typeof bodySchema>;
 export type ManifestMember = z.output<typeof memberField>;
-export type ManifestContent = z.output<typeof contentField>;
-export type RowSample = z.output<typeof sampleField>;
 
 /** The bytes to commit, signed when there is a signer. Refuses to write what it could not read again. */
 export function writeManifest(manifest: Manifest, signer: Signer | undefined): Uint8Array {

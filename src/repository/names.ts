@@ -78,7 +78,7 @@ export function lineageDocumentName(lineage: string): string {
   return `${lineagesPrefix}${known(lineage)}/lineage.json`;
 }
 
-export function manifestsPrefix(lineage: string): string {
+function manifestsPrefix(lineage: string): string {
   return `${lineagesPrefix}${known(lineage)}/backups/`;
 }
 

@@ -312,7 +312,7 @@ function refuseContradiction(position: Position, taken: Taken): void {
   if (contradiction !== undefined) throw foreign(contradiction);
 }
 
-export function foreign(seen: string): Fault {
+function foreign(seen: string): Fault {
   return new Fault("lineage-foreign", `another history than the repository's: ${seen}`, {
     hint: "if the cluster was restored or made anew on purpose, run: etcd-lifeboat adopt",
   });

@@ -1,8 +1,7 @@
 import { prepareCluster } from "./cluster.ts";
 import type { ClusterOptions, PreparedCluster, RestoreOptions, TestCluster } from "./cluster.ts";
 
-export type { ClusterOptions, ClusterTls, RestoreOptions, TestCluster, ToolOptions } from "./cluster.ts";
-export type { Filling } from "./fill.ts";
+export type { ClusterOptions, RestoreOptions, TestCluster } from "./cluster.ts";
 export type { TestMember } from "./member.ts";
 export type { Minor } from "./servers.ts";
 

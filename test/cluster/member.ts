@@ -98,7 +98,7 @@ export function createMember(
   return member;
 }
 
-export function clientUrl({ tls, ports }: Pick<MemberPlan, "tls" | "ports">): string {
+function clientUrl({ tls, ports }: Pick<MemberPlan, "tls" | "ports">): string {
   return `${tls ? "https" : "http"}://127.0.0.1:${ports[0]}`;
 }
 

@@ -7,7 +7,7 @@ export type Minor = "3.3" | "3.4" | "3.5" | "3.6" | "3.7";
 export const minors: readonly Minor[] = ["3.3", "3.4", "3.5", "3.6", "3.7"];
 
 /** The cache that scripts/servers fills. */
-export const cache = resolve(process.env["LIFEBOAT_CACHE"] ?? join(import.meta.dirname, "../../.cache"));
+const cache = resolve(process.env["LIFEBOAT_CACHE"] ?? join(import.meta.dirname, "../../.cache"));
 
 /** The path of a minor's program; etcdutl exists from 3.5 on, and 3.5's also works on older data. */
 export function etcdProgram(minor: Minor, program: "etcd" | "etcdctl" | "etcdutl"): string {

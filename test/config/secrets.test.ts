@@ -73,9 +73,8 @@ test("an unset or empty variable is refused by name", async () => {
 test("a secret in memory cannot be printed by mistake", () => {
   const secret = new Redacted(canary);
   const printed = [
-    // oxlint-disable-next-line typescript/restrict-template-expressions, typescript/no-base-to-string -- this is the mistake
+    // oxlint-disable-next-line typescript/restrict-template-expressions -- this is the mistake
     `${secret}`,
-    // oxlint-disable-next-line typescript/restrict-plus-operands -- this is the mistake
     "" + String(secret),
     JSON.stringify({ secret }),
     // oxlint-disable-next-line typescript/no-misused-spread -- this is the mistake

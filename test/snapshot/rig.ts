@@ -12,7 +12,7 @@ import { fakeEtcd, type FakeEtcd, type FakeScript } from "../fakes/etcd.ts";
 import { memoryStore, type MemoryStore } from "../fakes/store.ts";
 import { seededBytes } from "./bytes.ts";
 
-export const noon = Date.UTC(2026, 2, 1, 12);
+const noon = Date.UTC(2026, 2, 1, 12);
 
 /** Everything a backup needs, with fakes at the edges; the spool is real. */
 export interface Rig extends Disposable {
