@@ -40,7 +40,7 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
     await demo.says("until you press Ctrl-C");
     await sleep(500);
     const [, metrics] = /^ +metrics +(http\S+)$/m.exec(demo.text()) ?? [];
-    expect(await (await fetch(metrics ?? "")).text()).toContain('lifeboat_etcd_has_quorum{cluster="demo"} 1');
+    expect(await (await fetch(metrics ?? "")).text()).toMatch(/^lifeboat_backup_last_status\{.*\} 1$/m);
     expect((await demo.remains()).length).toBeGreaterThanOrEqual(1 + 3 + 1); // the directory, members and the daemon
     demo.kill("SIGINT");
     expect(await demo.status, demo.text()).toBe(0);
