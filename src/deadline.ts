@@ -10,7 +10,12 @@ export interface Deadline extends Disposable {
 }
 
 /** `message` becomes the fault when the time is over; `code` defaults to `etcd-timeout`. */
-export function withDeadline(outer: AbortSignal, ms: number, message: string, code: FaultCode = "etcd-timeout"): Deadline {
+export function withDeadline(
+  outer: AbortSignal,
+  ms: number,
+  message: string,
+  code: FaultCode = "etcd-timeout",
+): Deadline {
   const controller = new AbortController();
   const onOuter = (): void => controller.abort(abortFault(outer));
   const timer = setTimeout(() => {

@@ -5,12 +5,7 @@ import type { FaultCode } from "./faults.ts";
  * Facts, not stories: numbers carry their unit in their name, 64-bit numbers are bigint, and nothing here is ever a secret.
  */
 export type LifeboatEvent =
-  | DaemonEvent
-  | ScheduleEvent
-  | BackupEvent
-  | ObservationEvent
-  | RepositoryEvent
-  | WarningEvent;
+  DaemonEvent | ScheduleEvent | BackupEvent | ObservationEvent | RepositoryEvent | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
 
@@ -48,7 +43,12 @@ export type ScheduleEvent =
       readonly intervalMs: number;
     }
   /** Slots that passed while nobody ran (down, suspended, overlapped) and are served by one run. */
-  | { readonly name: "schedule.missed"; readonly schedule: string; readonly slots: number; readonly newestSlotMs: number };
+  | {
+      readonly name: "schedule.missed";
+      readonly schedule: string;
+      readonly slots: number;
+      readonly newestSlotMs: number;
+    };
 
 export type BackupEvent =
   | {
@@ -153,7 +153,12 @@ export type ObservationEvent =
       readonly sizeBytes: number;
       readonly freeInodes: number;
     }
-  | { readonly name: "store.observed"; readonly up: boolean; readonly backups: number | undefined; readonly message: string };
+  | {
+      readonly name: "store.observed";
+      readonly up: boolean;
+      readonly backups: number | undefined;
+      readonly message: string;
+    };
 
 export type RepositoryEvent =
   | { readonly name: "repository.created"; readonly repository: string; readonly cluster: string }

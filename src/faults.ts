@@ -68,7 +68,11 @@ export const faultKinds = {
   "manifest-untrusted": { exit: 12, retryable: false, means: "a manifest has no signature of a trusted key" },
   "repository-foreign": { exit: 4, retryable: false, means: "the repository belongs to another cluster" },
   "lineage-foreign": { exit: 4, retryable: false, means: "the cluster's history is not the one the repository knows" },
-  "key-missing": { exit: 4, retryable: false, means: "the identity that could decrypt this is not configured or does not fit" },
+  "key-missing": {
+    exit: 4,
+    retryable: false,
+    means: "the identity that could decrypt this is not configured or does not fit",
+  },
   "extras-unreadable": { exit: 3, retryable: true, means: "the backup is stored, but extras are missing from it" },
 } as const satisfies Record<string, FaultKind>;
 

@@ -17,7 +17,10 @@ import { lineageId, snapshotId } from "./sample.ts";
 
 const crockford = Array.from("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
 const ulids = fc
-  .tuple(fc.constantFrom(...crockford.slice(0, 8)), fc.array(fc.constantFrom(...crockford), { minLength: 25, maxLength: 25 }))
+  .tuple(
+    fc.constantFrom(...crockford.slice(0, 8)),
+    fc.array(fc.constantFrom(...crockford), { minLength: 25, maxLength: 25 }),
+  )
   .map(([first, rest]) => first + rest.join(""));
 const seconds = fc.integer({ min: 0, max: 4_102_444_800 }).map((second) => second * 1000);
 const schedules = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,30}$/);
