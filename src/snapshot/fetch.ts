@@ -41,6 +41,9 @@ export async function fetchBackup(
   signal: AbortSignal,
 ): Promise<void> {
   if (await exists(output)) throw taken(output);
+  if (!(await exists(dirname(output)))) {
+    throw new Fault("usage", `${dirname(output)} does not exist`, { hint: "create it, or give another --output" });
+  }
   const partial = `${output}.${process.pid}.partial`;
   const handle = await openPartial(partial);
   try {

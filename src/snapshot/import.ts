@@ -151,7 +151,11 @@ async function copySealed(
 ): Promise<{ readonly dbBytes: number; readonly seal: string; readonly version: string }> {
   const source = await opened(path);
   try {
-    const { size } = await source.stat();
+    const stats = await source.stat();
+    if (!stats.isFile()) {
+      throw new Fault("usage", `${path} is not a regular file`, { hint: "name a file of etcdctl snapshot save" });
+    }
+    const { size } = stats;
     if (size % 512 !== sealBytes) {
       throw new Fault(
         "snapshot-broken",
