@@ -210,6 +210,13 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
     onError: (error) => emit({ name: "warning", about: "http", message: `a page could not be made: ${String(error)}` }),
   });
   emit({ name: "daemon.ready", listen: server.url });
+  stop.addEventListener(
+    "abort",
+    () => emit({ name: "daemon.stopping", reason: outer.aborted ? "signal" : "failure" }),
+    {
+      once: true,
+    },
+  );
   await cleanUp(deps, emit, stop);
   const tasks = [
     runSchedules(
@@ -233,7 +240,7 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
     // Whatever ended first, the others end too before anything they use is closed.
     controller.abort(new Fault("interrupted", "the daemon stops"));
     await Promise.allSettled(tasks);
-    emit({ name: "daemon.stopping", reason: outer.aborted ? "signal" : "failure" });
+    emit({ name: "daemon.stopped", exitStatus: outer.aborted ? 0 : 1 });
     await log.flush();
   }
 }

@@ -36,6 +36,7 @@ export async function listCommand(environment: Environment, options: CommonOptio
     });
   } else {
     const nowMs = tools.clock.now();
+    const several = catalog.lineages.length > 1;
     const rows = backups.map((manifest) => {
       const shown = describeBackup(manifest);
       return [
@@ -46,11 +47,25 @@ export async function listCommand(environment: Environment, options: CommonOptio
         formatBytes(shown.plainBytes),
         formatBytes(shown.storedBytes),
         `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
+        ...(several ? [shown.lineage] : []),
         shown.label ?? "",
       ];
     });
     if (rows.length === 0) console.err(`no backup in ${store.description}\n`);
-    else console.out(formatTable([["BACKUP", "AGE", "REVISION", "KEYS", "SIZE", "STORED", "STATE", "LABEL"], ...rows]));
+    else {
+      const head = [
+        "BACKUP",
+        "AGE",
+        "REVISION",
+        "KEYS",
+        "SIZE",
+        "STORED",
+        "STATE",
+        ...(several ? ["LINEAGE"] : []),
+        "LABEL",
+      ];
+      console.out(formatTable([head, ...rows]));
+    }
   }
   tellRefused(console, catalog);
   if (refused.length > 0 || catalog.refusedLineages.length > 0) return 12;

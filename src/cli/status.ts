@@ -10,7 +10,7 @@ import { liveHistory } from "../snapshot/backup.ts";
 import { formatTable } from "./table.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
-/** Looks at the cluster and the repository; fails with the worse of the two when one of them cannot be seen. */
+/** Looks at the cluster and the repository; fails with the first of the two that cannot be seen, and with 4 when the history is foreign. */
 export async function statusCommand(environment: Environment, options: CommonOptions): Promise<number> {
   const { console, signal } = environment;
   await using tools = environment.open(options.config);

@@ -100,7 +100,7 @@ function toolAdvice(minor: string): string {
   const [, small = 0] = minor.split(".").map(Number);
   return small <= 4
     ? `This is a snapshot of etcd ${minor}: use etcdutl 3.5.10 or newer 3.5, and start etcd ${minor} on the result.`
-    : `This is a snapshot of etcd ${minor}: use the etcdutl of that minor, and start etcd ${minor}.`;
+    : `This is a snapshot of etcd ${minor}: use the etcdutl of that minor${small === 5 ? " (3.5.10 or newer, for --bump-revision)" : ""}, and start etcd ${minor}.`;
 }
 
 /** For Markdown text; a name that could be more than a word there is shown as a JSON string in a code span. */

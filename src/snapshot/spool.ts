@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { lstat, mkdir, open, readdir, readFile, statfs, unlink, type FileHandle } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, readlink, statfs, unlink, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "../faults.ts";
 
@@ -64,7 +64,8 @@ export async function openSpool(directory: string): Promise<Spool> {
 }
 
 async function createFile(directory: string, run: string): Promise<SpoolFile> {
-  const path = join(directory, `${run}.${process.pid}.${await startOf(process.pid)}.spool`);
+  const owner = `${process.pid}.${await startOf(process.pid)}.${await pidNamespace()}`;
+  const path = join(directory, `${run}.${owner}.spool`);
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const handle = await translated(path, () => open(path, flags, 0o600));
   return {
@@ -88,11 +89,14 @@ async function readSpace(directory: string): Promise<{ freeBytes: number; sizeBy
 async function sweep(directory: string): Promise<{ files: number; bytes: number }> {
   let files = 0;
   let bytes = 0;
+  const own = await pidNamespace();
   for (const name of await translated(directory, () => readdir(directory))) {
-    const match = /^[0-9A-Z]{26}\.(\d{1,10})\.(\d{1,20})\.spool$/.exec(name);
+    const match = /^[0-9A-Z]{26}\.(\d{1,10})\.(\d{1,20})\.(\d{1,20})\.spool$/.exec(name);
     if (match === null) continue;
-    if ((await startOf(Number(match[1]))) === match[2]) continue;
     const path = join(directory, name);
+    const [, pid, start, namespace] = match;
+    const alive = namespace === own ? (await startOf(Number(pid))) === start : await isYoung(path);
+    if (alive) continue;
     const size = await removeFile(path);
     if (size === undefined) continue;
     files += 1;
@@ -111,6 +115,21 @@ async function removeFile(path: string): Promise<number | undefined> {
     if (isGone(error)) return undefined;
     throw translate(path, error, spoolRemedies);
   }
+}
+
+/** A container that shares the directory has processes that we cannot see; its files count as dead after a day without a write. */
+async function isYoung(path: string): Promise<boolean> {
+  try {
+    return Date.now() - (await lstat(path)).mtimeMs < 24 * 3_600_000;
+  } catch (error) {
+    if (isGone(error)) return true;
+    throw translate(path, error, spoolRemedies);
+  }
+}
+
+/** Which processes a pid is counted among: the inode of the pid namespace. */
+async function pidNamespace(): Promise<string> {
+  return /\d+/.exec(await readlink("/proc/self/ns/pid"))?.[0] ?? "0";
 }
 
 /** When a process started, in clock ticks since boot (proc(5), field 22), so that a reused pid is not mistaken; undefined when it is gone. */

@@ -9,8 +9,10 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  readlinkSync,
   symlinkSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,6 +28,8 @@ beforeEach(() => {
   directory = join(folder, "deep/spool");
 });
 afterEach(() => rmSync(folder, { recursive: true }));
+
+const namespace = /\d+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0];
 
 describe("the spool", () => {
   test("makes its directory for us alone, and files that nobody else reads", async () => {
@@ -78,8 +82,8 @@ describe("the spool", () => {
     await using own = await spool.create(run);
     const child = spawn("sleep", ["60"]);
     const start = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19];
-    const others = join(directory, `01JQBBBBBBBBBBBBBBBBBBBBBB.${child.pid}.${start}.spool`);
-    const reused = join(directory, `01JQCCCCCCCCCCCCCCCCCCCCCC.${process.pid}.1.spool`);
+    const others = join(directory, `01JQBBBBBBBBBBBBBBBBBBBBBB.${child.pid}.${start}.${namespace}.spool`);
+    const reused = join(directory, `01JQCCCCCCCCCCCCCCCCCCCCCC.${process.pid}.1.${namespace}.spool`);
     for (const path of [others, reused, join(directory, "notes.txt")]) writeFileSync(path, "12345");
     expect(await spool.sweep()).toEqual({ files: 1, bytes: 5 });
     expect([own.path, others, reused].map((path) => existsSync(path))).toEqual([true, true, false]);
@@ -90,9 +94,20 @@ describe("the spool", () => {
     expect(existsSync(join(directory, "notes.txt"))).toBe(true);
   });
 
+  test("a sweep leaves another container's file alone until it has been still for a day", async () => {
+    const spool = await openSpool(directory);
+    const foreign = join(directory, "01JQDDDDDDDDDDDDDDDDDDDDDD.1.1.1.spool");
+    writeFileSync(foreign, "12345");
+    expect(await spool.sweep()).toEqual({ files: 0, bytes: 0 });
+    const twoDaysAgo = new Date(Date.now() - 2 * 86_400_000);
+    utimesSync(foreign, twoDaysAgo, twoDaysAgo);
+    expect(await spool.sweep()).toEqual({ files: 1, bytes: 5 });
+  });
+
   test("two sweeps at once do not stumble over each other", async () => {
     const spool = await openSpool(directory);
-    for (let n = 0; n < 20; n += 1) writeFileSync(join(directory, `01JQCCCCCCCCCCCCCCCCCCCC${10 + n}.1.1.spool`), "x");
+    for (let n = 0; n < 20; n += 1)
+      writeFileSync(join(directory, `01JQCCCCCCCCCCCCCCCCCCCC${10 + n}.1.1.${namespace}.spool`), "x");
     const swept = await Promise.all([spool.sweep(), spool.sweep()]);
     expect(swept.reduce((sum, { files }) => sum + files, 0)).toBe(20);
   });
