@@ -132,6 +132,16 @@ describe.each(minors)("etcd %s", { timeout: 90_000 }, (minor) => {
     expect((await readFile(out)).equals(await readFile(file))).toBe(true);
     expect(await site.json<Shown>(["show", "latest"])).toMatchObject({ backup: backup.backup });
 
+    // Its note too can be followed; the members are those that the file names.
+    const { note } = await site.json<Shown>(["show", imported.backup]);
+    const restored = await restoreByHand(await readFile(join(site.store, note.object), "utf8"), {
+      store: site.store,
+      directory: join(site.directory, "imported-by-hand"),
+      identity: site.identities[0],
+      minor,
+    });
+    expect([...restored.dataDirectories.keys()].toSorted()).toEqual(cluster.members.map(({ name }) => name).toSorted());
+
     const second = await site.run(["import", file]);
     expect(second).toMatchObject({
       status: 2,

@@ -48,6 +48,11 @@ async function expectRefused(site: Site, { args = ["backup"], status, says, ...o
   expect(await readdir(site.spool)).toEqual([]);
 }
 
+/** Rights mean nothing to root; whoever else runs the tests is good enough as he is. */
+const isRoot = process.geteuid?.() === 0;
+const nobody = isRoot ? 65534 : process.geteuid?.();
+const asNobody = isRoot ? ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] : [];
+
 const password = "canary-of-the-password";
 const slow = { timeout: 60_000 };
 
@@ -311,7 +316,7 @@ describe("the configuration", slow, () => {
     ] as const) {
       await copyFile(from, to);
     }
-    await chmod(key, 0o600);
+    await chmod(key, 0o000);
     await chmod(room.directory, 0o755);
     await mkdir(room.spool);
     await expectRefused(room, {
@@ -320,13 +325,49 @@ describe("the configuration", slow, () => {
         config.cluster.tls = { ca, cert, key };
         delete config.repository.encryption;
       },
-      wrap: ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"],
+      wrap: asNobody,
       status: 78,
       says: [
-        `cluster.tls.key: ${key} may not be read by the user that runs this (uid 65534)`,
+        `cluster.tls.key: ${key} may not be read by the user that runs this (uid ${nobody})`,
         /run: setfacl -m u:\w+:r /,
       ],
     });
+  });
+
+  test("a spool that belongs to somebody else is refused with the setting that names it", async () => {
+    await using room = await openSite({ cluster: { name: "prod", endpoints: [...guarded.endpoints] } });
+    await chmod(room.directory, 0o755);
+    await mkdir(room.spool);
+    await expectRefused(room, {
+      about: "foreign spool",
+      change: (config) => {
+        delete config.repository.encryption;
+        config.spool = { directory: "/root" };
+      },
+      wrap: asNobody,
+      status: 78,
+      says: [
+        `error: spool.directory /root belongs to uid 0, and this runs as uid ${nobody}`,
+        `hint: give it to the user that runs etcd-lifeboat: chown ${nobody} /root; or name another one`,
+      ],
+    });
+  });
+
+  test("is shown with the origin of every value, and secrets only by where they are", async () => {
+    const env = { AWS_SECRET_ACCESS_KEY: s3.secretKey, ETCDCTL_USER: `root:${password}` };
+    for (const args of [
+      ["config", "show"],
+      ["config", "show", "--json"],
+      ["config", "check"],
+    ]) {
+      for (const at of [site, users]) {
+        const shown = await at.run(args, { env });
+        expect(shown.status, shown.stderr).toBe(0);
+      }
+    }
+    const { stdout } = await users.run(["config", "show"]);
+    expect(stdout).toContain(join(users.directory, "password"));
+    expect(stdout).toMatch(/default/);
   });
 
   test("an identity of somebody else opens nothing, and says to whom the backup is encrypted", async () => {
@@ -348,6 +389,22 @@ describe("the configuration", slow, () => {
       ),
     });
     expect(await readdir(users.directory)).not.toContain("never.db");
+    const nowhere = await users.run(["fetch", "latest", "--output", "/nonexistent/fetched.db"]);
+    expect(nowhere).toMatchObject({
+      status: 2,
+      stderr: "error: /nonexistent does not exist\nhint: create it, or give another --output\n",
+    });
+    // A level that was asked for and cannot be done is no success; one that needs no key is.
+    const level = (name: string): RunOptions & { args: string[] } => ({
+      args: ["verify", "--level", name],
+      change: ({ repository }) => delete repository.encryption?.identity,
+    });
+    const { args, ...structure } = level("structure");
+    expect(await users.run(args, structure)).toMatchObject({
+      status: 4,
+      stdout: expect.stringMatching(/FAILED.*no identity/),
+    });
+    expect(await users.run(level("bytes").args, structure)).toMatchObject({ status: 0 });
   });
 });
 
@@ -417,6 +474,29 @@ describe("an S3 store", slow, () => {
     expect(fired()).toBe(1);
   });
 
+  test("whose certificate is from an authority that nobody named", async () => {
+    await using tls = await startS3({ tls: true });
+    await tls.createBucket("backups");
+    const env = keys(tls.accessKey, tls.secretKey);
+    const change =
+      (ca?: string): NonNullable<RunOptions["change"]> =>
+      ({ repository }) => {
+        const s3Store = { bucket: "backups", endpoint: tls.url, region: "us-east-1", pathStyle: true };
+        repository.store = { s3: ca === undefined ? s3Store : { ...s3Store, ca } };
+      };
+    await expectRefused(users, {
+      about: "unknown CA",
+      change: change(),
+      env,
+      status: 75,
+      says: [
+        `no trusted TLS connection to ${tls.url}`,
+        /hint: the server's certificate is from an unknown authority: .*`ca`/,
+      ],
+    });
+    expect((await users.run(["backup"], { change: change(tls.tls?.ca), env })).status).toBe(0);
+  });
+
   test("that is full commits nothing", async () => {
     const full = { kind: "answer", status: 507, body: s3Error("XMinioStorageFull") } as const;
     const fired = proxy.add({ method: "PUT", path: /snapshots/, times: 20, mischief: full });
@@ -476,7 +556,7 @@ describe("disks", slow, () => {
   /** The command in a mount namespace of its own, where a small file system stands at `directory`. */
   const small = (directory: string, size: string, after = ""): readonly string[] => [
     "unshare",
-    "--mount",
+    ...(isRoot ? ["--mount"] : ["--mount", "--map-root-user"]),
     "sh",
     "-c",
     `mount -t tmpfs -o size=${size},mode=0700 none '${directory}' || exit 99; "$@"; status=$?; ${after} exit $status`,
@@ -699,6 +779,12 @@ describe("a file to import", slow, () => {
       args: ["import", "/nonexistent.db"],
       status: 2,
       says: [/\/nonexistent\.db cannot be read: ENOENT/],
+    });
+    await expectRefused(site, {
+      about: "a directory",
+      args: ["import", site.directory],
+      status: 2,
+      says: [`${site.directory} is not a regular file`, "hint: name a file of etcdctl snapshot save"],
     });
     expect(await site.objects()).toEqual(before);
   });

@@ -1,9 +1,12 @@
-import { copyFile, rename } from "node:fs/promises";
+import { once } from "node:events";
+import { copyFile, readdir, rename } from "node:fs/promises";
+import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startFaultProxy } from "../store/fault-proxy.ts";
 import { checkMetrics } from "../telemetry/promtool.ts";
+import { startCommand } from "./command.ts";
 import { startDaemon, type Daemon } from "./daemon.ts";
 import { startCluster, type TestCluster, type TestMember } from "./harness.ts";
 import { startS3, type TestS3 } from "./s3.ts";
@@ -148,6 +151,27 @@ describe("a schedule", { timeout: 120_000 }, () => {
     expect((await site.run(["verify", "--level", "bytes"], { env: s3Env() })).status).toBe(0);
   });
 
+  test("has one backup for the slot that three daemons found when they started together", async () => {
+    await using site = await openS3Site("together", newYear);
+    const daemons = await Promise.all([start(site), start(site), start(site)]);
+    try {
+      const ends = await Promise.all(
+        daemons.map((daemon) => daemon.next(["backup.committed", "backup.superseded"]).then(({ event }) => event)),
+      );
+      expect(ends.toSorted()).toEqual(["backup.committed", "backup.superseded", "backup.superseded"]);
+      for (const daemon of daemons) {
+        expect(daemon.lines.filter(({ level }) => level === "error")).toEqual([]);
+        expect(
+          await daemon.metric("lifeboat_backup_last_success_timestamp_seconds", 'schedule="often"'),
+        ).toBeGreaterThan(0);
+      }
+    } finally {
+      await Promise.all(daemons.map((daemon) => daemon.stop()));
+    }
+    const { backups } = await site.json<Listed>(["list"], { env: s3Env() });
+    expect(backups).toHaveLength(1);
+  });
+
   test("that is missing is refused before anything is touched", async () => {
     await using site = await openS3Site("none");
     const refused = await site.run(["run"], { env: s3Env(), change: (config) => (config.schedules = []) });
@@ -202,6 +226,50 @@ describe("a signal", { timeout: 60_000 }, () => {
   });
 });
 
+describe("a backup on demand", { timeout: 60_000 }, () => {
+  test("that is interrupted ends with 130 at once and leaves neither a backup nor a spool", async () => {
+    await using proxy = await startFaultProxy(s3.url);
+    const mischief = { kind: "stall-request", at: 1 } as const;
+    const stalled = proxy.add({ method: "PUT", path: /snapshots/, times: 100, mischief });
+    await using site = await openS3Site("interrupted", newYear, proxy.endpoint);
+    const { child, ended } = startCommand(["backup", ...(await site.configure())], { env: s3Env() });
+    while (stalled() === 0) await sleep(20);
+    const startedMs = performance.now();
+    child.kill("SIGINT");
+    expect(await ended).toMatchObject({ status: 130, stdout: "", stderr: "error: interrupted by SIGINT\n" });
+    expect(performance.now() - startedMs).toBeLessThan(5000);
+    expect(await readdir(site.spool)).toEqual([]);
+    expect((await site.run(["list"], { env: s3Env() })).status).toBe(10);
+  });
+
+  test("five times at once makes five backups of one lineage", async () => {
+    await using site = await openS3Site("five");
+    const made = await Promise.all(
+      Array.from({ length: 5 }, () => site.json<{ backup: string; lineage: string }>(["backup"], { env: s3Env() })),
+    );
+    expect(new Set(made.map(({ lineage }) => lineage)).size).toBe(1);
+    const { backups } = await site.json<Listed>(["list"], { env: s3Env() });
+    expect(backups.map(({ backup }) => backup).toSorted()).toEqual(made.map(({ backup }) => backup).toSorted());
+    expect((await site.run(["verify", "--level", "bytes"], { env: s3Env() })).status).toBe(0);
+  });
+});
+
+describe("pages", { timeout: 60_000 }, () => {
+  test("on a port that is taken end the daemon with the name of the setting", async () => {
+    const taken = createServer();
+    taken.listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const listen = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
+    await using site = await openS3Site("taken", newYear);
+    const ended = await site.run(["run"], { env: s3Env(), change: (config) => (config.http = { listen }) });
+    taken.close();
+    expect(ended).toMatchObject({
+      status: 78,
+      stderr: expect.stringMatching(new RegExp(`http\\.listen.*${listen}[^]*hint: `)),
+    });
+  });
+});
+
 describe("members", { timeout: 180_000 }, () => {
   test("that fail in the middle of their snapshot are followed by the next one", async () => {
     const leader = await leaderOf(cluster);
@@ -238,14 +306,13 @@ describe("members", { timeout: 180_000 }, () => {
     expect(chosen["reason"]).toMatch(/follower/);
     await daemon.next("backup.committed");
 
-    // The source is killed: another member takes its place, and the finding names the dead one.
+    // The source is killed: another member takes its place.
     const victim = cluster.members.find(({ name }) => name === chosen["member"]);
     await victim?.stop("SIGKILL");
     daemon.skip();
     await daemon.next("backup.started");
     const next = await daemon.next("backup.committed");
     expect(next["member"]).not.toBe(victim?.name);
-    await daemon.untilMetric("lifeboat_etcd_up", [`member="${victim?.name}"`], (value) => value === 0);
 
     // A second one is killed: no quorum, and everything says so.
     const survivor = cluster.members.find(({ name, running }) => running && name !== source.name);
@@ -257,6 +324,9 @@ describe("members", { timeout: 180_000 }, () => {
     const status = await site.run(["status"], { env: s3Env() });
     expect(status).toMatchObject({ status: 0, stdout: expect.stringContaining("NO QUORUM") });
     await daemon.untilMetric("lifeboat_etcd_has_quorum", [], (value) => value === 0);
+    for (const dead of [victim?.name, source.name]) {
+      expect(await daemon.metric("lifeboat_etcd_up", `member="${dead}"`)).toBe(0);
+    }
 
     // The last one is killed: loud.
     await survivor?.stop("SIGKILL");
@@ -274,6 +344,25 @@ describe("members", { timeout: 180_000 }, () => {
     await daemon.untilMetric("lifeboat_etcd_has_quorum", [], (value) => value === 1);
     expect((await daemon.stop()).status).toBe(0);
     expect((await site.run(["verify", "--level", "structure"], { env: s3Env() })).status).toBe(0);
+  });
+
+  test("that hang are passed over, named, and used again", async () => {
+    await using site = await openS3Site("hanging");
+    const usual = await site.json<{ member: string }>(["backup"], { env: s3Env() });
+    const member = cluster.members.find(({ name }) => name === usual.member);
+    member?.pause();
+    try {
+      // Together, since each waits for the member's silence to be long enough.
+      const [other, status] = await Promise.all([
+        site.json<{ member: string; quorum: boolean }>(["backup"], { env: s3Env() }),
+        site.run(["status"], { env: s3Env() }),
+      ]);
+      expect(other.quorum).toBe(true);
+      expect(other.member).not.toBe(usual.member);
+      expect(status.stdout).toMatch(new RegExp(`finding: ${usual.member} does not answer`));
+    } finally {
+      member?.resume();
+    }
   });
 
   test("see new certificate files without a restart of the daemon", async () => {
@@ -384,7 +473,12 @@ describe("another history", { timeout: 90_000 }, () => {
       status: 4,
       stderr: expect.stringMatching(/went back[^]*etcd-lifeboat adopt/),
     });
-    expect(await site.json<{ foreign: string }>(["adopt"]).catch(() => undefined)).toBeUndefined();
+
+    const status = await site.run(["status"]);
+    expect(status).toMatchObject({
+      status: 4,
+      stdout: expect.stringMatching(/FOREIGN HISTORY: .*went back/) as string,
+    });
 
     // Above the old revision only the rows themselves can tell.
     await lost.fill({ keys: 2500, valueBytes: 100, seed: 2 });

@@ -12,8 +12,12 @@ export interface LogLine {
 
 export interface Daemon extends AsyncDisposable {
   readonly lines: readonly LogLine[];
-  /** The next line of this event that fits, after the last one that was waited for; rejects with the log's end when none comes. */
-  readonly next: (event: string, fits?: (line: LogLine) => boolean, withinMs?: number) => Promise<LogLine>;
+  /** The next line of this event, or one of these, that fits, after the last one that was waited for; rejects with the log's end when none comes. */
+  readonly next: (
+    event: string | readonly string[],
+    fits?: (line: LogLine) => boolean,
+    withinMs?: number,
+  ) => Promise<LogLine>;
   /** Looks only at what is told from now on. */
   readonly skip: () => void;
   readonly page: (path: string) => Promise<{ readonly status: number; readonly body: string }>;
@@ -58,15 +62,16 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
     lines,
     ended,
     async next(event, fits = () => true, withinMs = 30_000) {
+      const events = [event].flat();
       const untilMs = performance.now() + withinMs;
       for (;;) {
         while (cursor < lines.length) {
           const line = lines[cursor];
           cursor += 1;
-          if (line?.event === event && fits(line)) return line;
+          if (line !== undefined && events.includes(line.event) && fits(line)) return line;
         }
-        if (over) throw new Error(`the daemon ended before it told ${event}:\n${tail()}`);
-        if (performance.now() > untilMs) throw new Error(`no ${event} in ${withinMs} ms:\n${tail()}`);
+        if (over) throw new Error(`the daemon ended before it told ${events.join(" or ")}:\n${tail()}`);
+        if (performance.now() > untilMs) throw new Error(`no ${events.join(" or ")} in ${withinMs} ms:\n${tail()}`);
         await sleep(20);
       }
     },
