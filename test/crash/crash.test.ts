@@ -111,40 +111,44 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
     },
   );
 
-  test(`runs killed at ${rounds} random instants leave nothing listed that does not verify`, async () => {
-    const place = await preparePlace("random", kind);
-    const random = mulberry32(seed);
-    const wholeMs = await measure(async () => {
-      await run(place, ["backup", "--label", "whole", "--config", place.config]);
-    });
-    let killed = 0;
-    let finished = 0;
-    for (let round = 0; round < rounds; round += 1) {
-      const started = startCommand(["backup", "--label", `round-${round}`, "--config", place.config], {
-        env: place.env,
+  test(
+    `runs killed at ${rounds} random instants leave nothing listed that does not verify`,
+    async () => {
+      const place = await preparePlace("random", kind);
+      const random = mulberry32(seed);
+      const wholeMs = await measure(async () => {
+        await run(place, ["backup", "--label", "whole", "--config", place.config]);
       });
-      // The first part of a run is Node's own start, where there is nothing to break.
-      await sleep(wholeMs * (0.25 + 0.85 * random()));
-      started.child.kill("SIGKILL");
-      const ended = await started.ended;
-      if (ended.signal === "SIGKILL") killed += 1;
-      else {
-        finished += 1;
-        expect(ended.status, ended.stderr).toBe(0);
+      let killed = 0;
+      let finished = 0;
+      for (let round = 0; round < rounds; round += 1) {
+        const started = startCommand(["backup", "--label", `round-${round}`, "--config", place.config], {
+          env: place.env,
+        });
+        // The first part of a run is Node's own start, where there is nothing to break.
+        await sleep(wholeMs * (0.25 + 0.85 * random()));
+        started.child.kill("SIGKILL");
+        const ended = await started.ended;
+        if (ended.signal === "SIGKILL") killed += 1;
+        else {
+          finished += 1;
+          expect(ended.status, ended.stderr).toBe(0);
+        }
       }
-    }
-    const { backups } = await list(place);
-    const told = backups.filter(({ label }) => label?.startsWith("round-") === true).length;
-    const verified = await expectAllVerify(place);
-    console.log(
-      `${kind}: seed ${seed}, ${rounds} runs, ${killed} killed, ${finished} finished, ${told} of them listed, ${verified} verified`,
-    );
-    expect(killed).toBeGreaterThan(0);
-    // A run that said it was done is listed; one that was killed right after its commit is listed too.
-    expect(told).toBeGreaterThanOrEqual(finished);
-    await lifeboatEnds(place);
-    expect(await readdir(place.spool)).toEqual([]);
-  });
+      const { backups } = await list(place);
+      const told = backups.filter(({ label }) => label?.startsWith("round-") === true).length;
+      const verified = await expectAllVerify(place);
+      console.log(
+        `${kind}: seed ${seed}, ${rounds} runs, ${killed} killed, ${finished} finished, ${told} of them listed, ${verified} verified`,
+      );
+      expect(killed).toBeGreaterThan(0);
+      // A run that said it was done is listed; one that was killed right after its commit is listed too.
+      expect(told).toBeGreaterThanOrEqual(finished);
+      await lifeboatEnds(place);
+      expect(await readdir(place.spool)).toEqual([]);
+    },
+    60_000 + rounds * 15_000,
+  );
 });
 
 async function lifeboatEnds(place: Place): Promise<void> {
