@@ -5,6 +5,7 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
 import { describeSecret, readSecret } from "./config/secrets.ts";
+import { openHealth } from "./daemon/health.ts";
 import { observeForever } from "./daemon/observe.ts";
 import { runSchedules } from "./daemon/loop.ts";
 import { openEtcd } from "./etcd/connect.ts";
@@ -22,7 +23,7 @@ import { openDirectoryStore } from "./store/directory.ts";
 import { openS3Store } from "./store/s3.ts";
 import type { Store } from "./store/store.ts";
 import { fanOut } from "./telemetry/fan-out.ts";
-import { serveHttp, type Check } from "./telemetry/http.ts";
+import { serveHttp } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
 import { openMetrics } from "./telemetry/metrics.ts";
 import { openProgress } from "./telemetry/progress.ts";
@@ -36,8 +37,6 @@ import { runTask } from "./workers/worker.ts";
 const memberTimeoutMs = 10_000;
 /** Interrupted uploads and temporary files of ours older than this are nobody's work any more. */
 const staleUploadMs = 24 * 3_600_000;
-/** Without a turn for this long the loop counts as hung; a backup under way counts as turning. */
-const hungMs = 60_000;
 
 export function compose(version: string, console: Console, signal: AbortSignal): Environment {
   return {
@@ -193,7 +192,7 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
   await using log = openLog({ level: config.log.level, format: config.log.format });
   const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
   const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
-  const health = openHealth();
+  const health = openHealth(systemClock);
   const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen]);
   const store = await tools.store();
   emit({ name: "daemon.started", version, cluster, store: store.description });
@@ -257,50 +256,6 @@ async function cleanUp(deps: BackupDependencies, emit: Emit, signal: AbortSignal
     if (!signal.aborted)
       emit({ name: "warning", about: "store", message: `stale uploads were not swept: ${error.message}` });
   }
-}
-
-interface Health {
-  readonly listen: Emit;
-  readonly turn: () => void;
-  /** A backup may take hours; while one runs, the loop is alive. */
-  readonly during: <T>(work: () => Promise<T>) => Promise<T>;
-  readonly loop: () => Check;
-  readonly etcd: () => Check;
-}
-
-function openHealth(): Health {
-  let turnedMs = systemClock.elapsed();
-  let working = 0;
-  let etcd: Check = { name: "etcd", ok: false, why: "not looked yet" };
-  return {
-    listen(event) {
-      if (event.name === "cluster.unobserved") etcd = { name: "etcd", ok: false, why: event.message };
-      if (event.name === "cluster.observed") {
-        etcd = event.members.some(({ up }) => up)
-          ? { name: "etcd", ok: true }
-          : { name: "etcd", ok: false, why: "no member answers" };
-      }
-    },
-    turn() {
-      turnedMs = systemClock.elapsed();
-    },
-    async during(work) {
-      working += 1;
-      try {
-        return await work();
-      } finally {
-        working -= 1;
-        turnedMs = systemClock.elapsed();
-      }
-    },
-    loop() {
-      const hung = working === 0 && systemClock.elapsed() - turnedMs > hungMs;
-      return hung
-        ? { name: "loop", ok: false, why: "the schedules have not been looked at for a minute" }
-        : { name: "loop", ok: true };
-    },
-    etcd: () => etcd,
-  };
 }
 
 /** Opens something at the first call, and only then. */
