@@ -120,13 +120,13 @@ async function readFreshness(deps: LoopDependencies, states: readonly State[], s
   }
 }
 
-/** Undefined where there is no repository yet, or another cluster's: then no slot is committed, and the backup itself says why it is refused. */
+/** Undefined where there is no repository yet, a damaged one, or another cluster's: then no slot is committed, and the backup itself says why it is refused. */
 async function readBelief(deps: LoopDependencies, signal: AbortSignal): Promise<Belief | undefined> {
   try {
     const identity = await readIdentity(deps.store, deps.cluster, signal);
     return identity === undefined ? undefined : { repository: identity.id, trusted: deps.trusted };
   } catch (error) {
-    if (isFault(error, "repository-foreign", "manifest-invalid")) return undefined;
+    if (isFault(error, "repository-foreign", "manifest-invalid", "store-damaged")) return undefined;
     throw error;
   }
 }

@@ -7,7 +7,7 @@ import type { TrustedKeys } from "./signature.ts";
 
 /** What the names in a repository say; manifests are read only where their content is needed. */
 export interface Listing {
-  /** By id, oldest first. */
+  /** By id, oldest first; also one of which only backups are there, whose own document was lost. */
   readonly lineages: readonly string[];
   /** By time, oldest first. */
   readonly backups: readonly ListedBackup[];
@@ -23,15 +23,15 @@ export interface ListedBackup {
 
 /** Lists the names under `lineages/`; what does not fit the grammar is left out. */
 export async function listRepository(store: Store, signal: AbortSignal): Promise<Listing> {
-  const lineages: string[] = [];
+  const lineages = new Set<string>();
   const backups: ListedBackup[] = [];
   for await (const entry of store.list(lineagesPrefix, signal)) {
     const parsed = parseObjectName(entry.name);
-    if (parsed?.kind === "lineage") lineages.push(parsed.lineage);
+    if (parsed !== undefined) lineages.add(parsed.lineage);
     if (parsed?.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes });
   }
   return {
-    lineages: lineages.toSorted(),
+    lineages: [...lineages].toSorted(),
     backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
   };
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { Fault, isFault } from "../faults.ts";
 import type { Store } from "../store/store.ts";
 import { formatInstant, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
-import { repositoryDocumentName } from "./names.ts";
+import { lineagesPrefix, parseObjectName, repositoryDocumentName } from "./names.ts";
 
 /** `repository.json`: created once, never changed. It binds a place in a store to one cluster's name. */
 const repositoryDocument = z.strictObject({
@@ -20,18 +20,22 @@ export interface RepositoryIdentity {
   readonly firstLineage: string;
 }
 
-/** Reads the identity; undefined when there is no repository yet. Rejects with `repository-foreign` when it is another cluster's. */
+/**
+ * Reads the identity; undefined when there is no repository yet. Rejects with `repository-foreign` when it is another cluster's, and with
+ * `store-damaged` when only the document is missing: a new identity would give up every backup that is there.
+ */
 export async function readIdentity(
   store: Store,
   cluster: string,
   signal: AbortSignal,
 ): Promise<RepositoryIdentity | undefined> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await store.read(repositoryDocumentName, signal);
-  } catch (error) {
-    if (isFault(error, "store-object-missing")) return undefined;
-    throw error;
+  let bytes = await readIfThere(store, signal);
+  if (bytes === undefined) {
+    const remains = await findRemains(store, signal);
+    if (remains === undefined) return undefined;
+    // Another daemon may have created the repository between the two looks.
+    bytes = await readIfThere(store, signal);
+    if (bytes === undefined) throw lost(store, remains);
   }
   const document = readDocument(repositoryDocumentName, bytes, repositoryDocument);
   if (document.cluster !== cluster) {
@@ -44,6 +48,33 @@ export async function readIdentity(
     );
   }
   return { id: document.repository, cluster, firstLineage: document.firstLineage };
+}
+
+async function readIfThere(store: Store, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  try {
+    return await store.read(repositoryDocumentName, signal);
+  } catch (error) {
+    if (isFault(error, "store-object-missing")) return undefined;
+    throw error;
+  }
+}
+
+/** The first name under `lineages/` that only a repository can have. */
+async function findRemains(store: Store, signal: AbortSignal): Promise<string | undefined> {
+  for await (const { name } of store.list(lineagesPrefix, signal)) {
+    if (parseObjectName(name) !== undefined) return name;
+  }
+  return undefined;
+}
+
+function lost(store: Store, remains: string): Fault {
+  return new Fault(
+    "store-damaged",
+    `${repositoryDocumentName} is missing from ${store.description}, but ${remains} is there: somebody or a lifecycle rule removed it`,
+    {
+      hint: "put it back as docs/formats/repository-v1.md describes it, with the repository id that every manifest carries; let no lifecycle rule expire it",
+    },
+  );
 }
 
 /** Creates the repository; when another daemon was faster, its identity is the answer. */

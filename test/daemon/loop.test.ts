@@ -255,6 +255,15 @@ describe("the schedules", () => {
     await loop.stop();
   });
 
+  test("let a backup fail loudly when repository.json was removed, and do not begin another repository", async () => {
+    const store = memoryStore();
+    await commit(store, at("01T11:00"));
+    await store.remove("repository.json", calm);
+    const loop = await openLoop({ store });
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    await loop.stop();
+  });
+
   test("end promptly when they are told to, also in the middle of a backup", async () => {
     const loop = await openLoop();
     await loop.stop();

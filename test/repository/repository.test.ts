@@ -76,6 +76,36 @@ describe("the identity of a repository", () => {
   });
 });
 
+describe("a repository that lost a document", () => {
+  test("is no empty place: its backups are not given up for a new repository", async () => {
+    const store = memoryStore();
+    await createRepository(store, "prod", ids, nowMs, calm);
+    await addLineage(store, lineageId);
+    await addBackup(store, backupId);
+    await store.remove("repository.json", calm);
+    await expect(readIdentity(store, "prod", calm)).rejects.toMatchObject({
+      code: "store-damaged",
+      message: expect.stringMatching(/^repository.json is missing from memory:, but /) as string,
+      hint: expect.stringContaining("lifecycle") as string,
+    });
+  });
+
+  test("of a lineage names it, and hands out no older backup as the latest", async () => {
+    const store = memoryStore();
+    await addLineage(store, lineageId);
+    await addBackup(store, "20260301T100000Z.slot.hourly");
+    await addLineage(store, later);
+    await addBackup(store, "20260301T110000Z.slot.hourly", later);
+    await store.remove(lineageDocumentName(later), calm);
+    const catalog = await readCatalog(store, belief, calm);
+    expect(catalog.refusedLineages).toMatchObject([{ lineage: later, refused: { code: "store-object-missing" } }]);
+    expect(() => findBackup(catalog, "latest")).toThrow(/does not exist|no such object/);
+    expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
+    const listing = await listRepository(store, calm);
+    await expect(readHistories(store, listing, belief, calm)).rejects.toMatchObject({ code: "store-object-missing" });
+  });
+});
+
 describe("a lineage", () => {
   test("that exists already is believed as it is", async () => {
     const store = memoryStore();
