@@ -111,6 +111,10 @@ async function observeMember(
   let firstFault: Fault | undefined;
   for (const url of new Set(urls)) {
     const advertised = member.clientUrls.includes(url) || url === override.url;
+    if (advertised && losesTls(url, override, options)) {
+      firstFault ??= withoutTls(name, url);
+      continue;
+    }
     const address: MemberAddress = { name, url, serverName: override.serverName, metricsUrl: override.metricsUrl };
     try {
       return { ...facts, seen: await askMember(etcd, list, member.id, address, options, signal) };
@@ -129,6 +133,19 @@ async function observeMember(
       : { about: "member-unstarted", member: name, message: `${name} has never started` },
   );
   return { ...facts, seen: { up: false, fault } };
+}
+
+/** True for a URL that nobody configured and that would carry token and database in the clear although TLS was asked for. */
+function losesTls(url: string, override: MemberOverride, { endpoints }: ObserveOptions): boolean {
+  // Parsed, since a member says what it likes: `HTTP://`, or a blank before it.
+  if (URL.parse(url)?.protocol !== "http:" || url === override.url) return false;
+  return endpoints.length > 0 && endpoints.every((endpoint) => endpoint.startsWith("https:"));
+}
+
+function withoutTls(name: string, url: string): Fault {
+  return new Fault("etcd-tls", `the advertised URL ${url} has no TLS, and cluster.endpoints have`, {
+    hint: `correct the member's --advertise-client-urls, or set cluster.members.${name}.url`,
+  });
 }
 
 async function askMember(

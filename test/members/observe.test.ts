@@ -79,6 +79,29 @@ describe("a look at a cluster", () => {
     expect(facts.findings.filter(({ member }) => member === "etcd2")).toEqual([]);
   });
 
+  test("sends nothing to an advertised URL without TLS when the endpoints have TLS, unless the configuration says so", async () => {
+    const etcd = three();
+    for (const { name } of etcd.script.members) etcd.member(name).url = `https://${name}.invalid:2379`;
+    // etcd's own default for --advertise-client-urls: whoever listens there on this host would be sent our token.
+    etcd.member("etcd2").url = "http://localhost:2379";
+    const secure = { ...options, endpoints: ["https://etcd1.invalid:2379"] };
+    const facts = await observeCluster(etcd, secure, calm);
+    expect(up(facts)).toEqual({ etcd1: true, etcd2: false, etcd3: true });
+    expect(facts.findings).toMatchObject([
+      {
+        about: "member-unreachable",
+        member: "etcd2",
+        message: expect.stringContaining("http://localhost:2379 has no TLS") as string,
+      },
+    ]);
+    expect(etcd.calls).not.toContain("status etcd2");
+    etcd.member("etcd2").url = " HTTP://localhost:2379";
+    expect(up(await observeCluster(etcd, secure, calm))).toMatchObject({ etcd2: false });
+    etcd.member("etcd2").url = "http://localhost:2379";
+    const overrides = new Map([["etcd2", { url: "http://localhost:2379" }]]);
+    expect(up(await observeCluster(etcd, { ...secure, overrides }, calm))).toMatchObject({ etcd2: true });
+  });
+
   test("never believes the answer of another cluster", async () => {
     const etcd = three();
     etcd.member("etcd2").status = { clusterId: 666n };
