@@ -54,6 +54,7 @@ export const faultKinds = {
   "worker-failed": { exit: 1, retryable: true, means: "a worker thread ended without an answer" },
 
   "store-unreachable": { exit: 75, retryable: true, means: "no connection to the store, or it does not answer" },
+  "store-tls": { exit: 78, retryable: false, means: "the store's certificate is not trusted" },
   "store-denied": { exit: 78, retryable: false, means: "the store refuses the credentials or the access" },
   "store-missing": { exit: 78, retryable: false, means: "the bucket or directory does not exist" },
   "store-region": { exit: 78, retryable: false, means: "the bucket lives in another region" },

@@ -181,12 +181,21 @@ function unknownFault(
   what: string,
   fault: (code: FaultCode, message: string, hint?: string) => Fault,
 ): Fault {
-  if (/CERT|ISSUER|SELF_SIGNED|SSL|TLS|EPROTO|UNABLE_TO_VERIFY/.test(answer.code)) {
-    const ours = /ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(answer.code);
+  if (/CERT|ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(answer.code)) {
+    const unknown = /ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(answer.code);
+    return fault(
+      "store-tls",
+      `no trusted TLS connection to ${host}: ${answer.code}`,
+      unknown
+        ? "the server's certificate is from an unknown authority: name its file with the store's `ca`"
+        : "renew or correct the server's certificate, or the endpoint's name",
+    );
+  }
+  if (/SSL|TLS|EPROTO/.test(answer.code)) {
     return fault(
       "store-unreachable",
-      `no trusted TLS connection to ${host}: ${answer.code}`,
-      ours ? "the server's certificate is from an unknown authority: name its file with the store's `ca`" : undefined,
+      `no TLS connection to ${host}: ${answer.code}`,
+      "http:// or https://? check the endpoint",
     );
   }
   if (answer.code === "ENOTFOUND" || answer.code === "EAI_AGAIN") {

@@ -488,7 +488,7 @@ describe("an S3 store", slow, () => {
       about: "unknown CA",
       change: change(),
       env,
-      status: 75,
+      status: 78,
       says: [
         `no trusted TLS connection to ${tls.url}`,
         /hint: the server's certificate is from an unknown authority: .*`ca`/,

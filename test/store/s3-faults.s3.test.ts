@@ -549,9 +549,9 @@ describe("TLS", () => {
 
   test("a server with an unknown authority is not, and `ca` is named as the remedy", async () => {
     for (const store of [open(), open(otherCa)]) {
-      const fault = await expectFault(store.head("x", signal), "store-unreachable");
+      const fault = await expectFault(store.head("x", signal), "store-tls");
       expect(fault.hint).toContain("`ca`");
-      await expectFault(store.create("x", body, signal), "store-unreachable");
+      await expectFault(store.create("x", body, signal), "store-tls");
     }
   });
 
