@@ -8,6 +8,7 @@ import { describeSecret, readSecret } from "./config/secrets.ts";
 import { openHealth } from "./daemon/health.ts";
 import { observeForever } from "./daemon/observe.ts";
 import { runSchedules } from "./daemon/loop.ts";
+import { sweepForever, sweepSpool } from "./daemon/sweep.ts";
 import { openEtcd } from "./etcd/connect.ts";
 import type { Etcd } from "./etcd/etcd.ts";
 import type { Emit } from "./events.ts";
@@ -15,7 +16,7 @@ import { Fault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
 import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
-import { runBackup, type BackupDependencies } from "./snapshot/backup.ts";
+import { runBackup } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
 import { openSpool } from "./snapshot/spool.ts";
@@ -35,8 +36,6 @@ import { runTask } from "./workers/worker.ts";
 
 /** One member's answer is worth this long; a sick one must not hold up the others' look. */
 const memberTimeoutMs = 10_000;
-/** Interrupted uploads and temporary files of ours older than this are nobody's work any more. */
-const staleUploadMs = 24 * 3_600_000;
 
 export function compose(version: string, console: Console, signal: AbortSignal): Environment {
   return {
@@ -216,7 +215,7 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
       once: true,
     },
   );
-  await cleanUp(deps, emit, stop);
+  await sweepSpool(deps.spool, emit);
   const tasks = [
     runSchedules(
       {
@@ -226,12 +225,17 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
         trusted: deps.trusted,
         clock: systemClock,
         emit,
-        backup: (request, signal) => health.during(() => runBackup(deps, request, signal)),
+        backup: async (request, signal) => {
+          await sweepSpool(deps.spool, emit);
+          return await runBackup(deps, request, signal);
+        },
         onTurn: health.turn,
+        during: health.during,
       },
       stop,
     ),
     observeForever(deps, stop),
+    sweepForever(deps, stop),
   ];
   try {
     await Promise.all(tasks);
@@ -241,20 +245,6 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
     await Promise.allSettled(tasks);
     emit({ name: "daemon.stopped", exitStatus: outer.aborted ? 0 : 1 });
     await log.flush();
-  }
-}
-
-/** What dead runs left in the spool and in the store. A store that cannot be reached now is the loop's business. */
-async function cleanUp(deps: BackupDependencies, emit: Emit, signal: AbortSignal): Promise<void> {
-  const swept = await deps.spool.sweep();
-  if (swept.files > 0) emit({ name: "spool.swept", ...swept });
-  try {
-    const uploads = await deps.store.sweep(staleUploadMs, signal);
-    if (uploads > 0) emit({ name: "uploads.swept", uploads });
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error;
-    if (!signal.aborted)
-      emit({ name: "warning", about: "store", message: `stale uploads were not swept: ${error.message}` });
   }
 }
 

@@ -26,6 +26,8 @@ export interface LoopDependencies {
   readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome>;
   /** Called whenever the loop turns, so that liveness can tell a hung one. */
   readonly onTurn: () => void;
+  /** Wraps what may take longer than a turn and is bounded by itself, a backup or the store's answers: the loop is alive meanwhile. */
+  readonly during: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
 /** Waking at least this often makes suspended machines and clock jumps harmless: the clock is looked at, never counted on. */
@@ -42,7 +44,7 @@ export async function runSchedules(deps: LoopDependencies, signal: AbortSignal):
     deps.onTurn();
     try {
       if (!repositoryRead) {
-        await readFreshness(deps, states, signal);
+        await deps.during(() => readFreshness(deps, states, signal));
         repositoryRead = true;
         storeFailures = 0;
       }
@@ -197,7 +199,8 @@ function newestSlot(slots: readonly number[], nowMs: number): number | undefined
 
 async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
   try {
-    const outcome = await deps.backup({ trigger: "schedule", schedule: state.schedule.name, slotMs }, signal);
+    const request = { trigger: "schedule", schedule: state.schedule.name, slotMs } as const;
+    const outcome = await deps.during(() => deps.backup(request, signal));
     state.slots = [...state.slots, slotMs].toSorted((a, b) => a - b);
     state.failures = 0;
     state.starting = false;

@@ -24,8 +24,12 @@ export interface SpoolFile extends AsyncDisposable {
   readonly handle: FileHandle;
 }
 
+/** How often a living run touches its file, and for how long nobody may have touched one whose process cannot be seen from here. */
+const usualBeatMs = 60_000;
+const deadAfterMs = 15 * 60_000;
+
 /** Opens the spool, creating the directory when it is missing; refuses one that is another user's or open to others. */
-export async function openSpool(directory: string): Promise<Spool> {
+export async function openSpool(directory: string, beatMs = usualBeatMs): Promise<Spool> {
   await translated(directory, () => mkdir(directory, { recursive: true, mode: 0o700 }));
   const stats = await translated(directory, () => lstat(directory));
   if (!stats.isDirectory()) throw new Fault("config-invalid", `spool.directory ${directory} is not a directory`);
@@ -50,7 +54,7 @@ export async function openSpool(directory: string): Promise<Spool> {
   }
   return {
     directory,
-    create: (run) => createFile(directory, run),
+    create: (run) => createFile(directory, run, beatMs),
     space: () => readSpace(directory),
     async requireSpace(bytes) {
       const { freeBytes } = await readSpace(directory);
@@ -63,15 +67,23 @@ export async function openSpool(directory: string): Promise<Spool> {
   };
 }
 
-async function createFile(directory: string, run: string): Promise<SpoolFile> {
+async function createFile(directory: string, run: string, beatMs: number): Promise<SpoolFile> {
   const owner = `${process.pid}.${await startOf(process.pid)}.${await pidNamespace()}`;
   const path = join(directory, `${run}.${owner}.spool`);
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const handle = await translated(path, () => open(path, flags, 0o600));
+  let touched: Promise<void> = Promise.resolve();
+  const beat = setInterval(() => {
+    const now = Date.now() / 1000;
+    // A file system that refuses it costs another container's patience at most, and will refuse the next write, too.
+    touched = handle.utimes(now, now).catch(() => undefined);
+  }, beatMs).unref();
   return {
     path,
     handle,
     async [Symbol.asyncDispose]() {
+      clearInterval(beat);
+      await touched;
       try {
         await translated(path, () => handle.close());
       } finally {
@@ -117,10 +129,10 @@ async function removeFile(path: string): Promise<number | undefined> {
   }
 }
 
-/** A container that shares the directory has processes that we cannot see; its files count as dead after a day without a write. */
+/** A container that shares the directory, or the one that we ran in before, has processes that we cannot see; its files count as dead when nobody touches them. */
 async function isYoung(path: string): Promise<boolean> {
   try {
-    return Date.now() - (await lstat(path)).mtimeMs < 24 * 3_600_000;
+    return Date.now() - (await lstat(path)).mtimeMs < deadAfterMs;
   } catch (error) {
     if (isGone(error)) return true;
     throw translate(path, error, spoolRemedies);

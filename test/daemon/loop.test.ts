@@ -25,6 +25,8 @@ interface Loop {
   readonly attempts: string[];
   /** What the next attempts do instead of committing. */
   readonly instead: (() => Promise<BackupOutcome>)[];
+  /** Whether the loop waits for work that takes as long as it takes: a backup, or the store's answer. */
+  readonly busy: { readonly now: number };
   readonly stop: () => Promise<void>;
 }
 
@@ -36,6 +38,7 @@ async function openLoop(
   const events: LifeboatEvent[] = [];
   const attempts: string[] = [];
   const instead: (() => Promise<BackupOutcome>)[] = [];
+  const busy = { now: 0 };
   const controller = new AbortController();
   const deps: LoopDependencies = {
     cluster: "prod",
@@ -58,6 +61,14 @@ async function openLoop(
       return { kind: "committed", manifest };
     },
     onTurn: () => undefined,
+    during: async (work) => {
+      busy.now += 1;
+      try {
+        return await work();
+      } finally {
+        busy.now -= 1;
+      }
+    },
   };
   const running = runSchedules(deps, controller.signal);
   await clock.advance(0);
@@ -67,6 +78,7 @@ async function openLoop(
     events,
     attempts,
     instead,
+    busy,
     stop: async () => {
       controller.abort(new Fault("interrupted", "stop"));
       await running;
@@ -264,6 +276,19 @@ describe("the schedules", () => {
     await loop.stop();
   });
 
+  test("are not hung while a store keeps them waiting for its answer", async () => {
+    const store = memoryStore();
+    let answer = (): void => undefined;
+    const struck = store.trouble({ method: "read", delay: new Promise<void>((resolve) => (answer = resolve)) });
+    const loop = await openLoop({ store });
+    expect([struck(), loop.busy.now]).toEqual([1, 1]);
+    answer();
+    await loop.clock.advance(0);
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    expect(loop.busy.now).toBe(0);
+    await loop.stop();
+  });
+
   test("end promptly when they are told to, also in the middle of a backup", async () => {
     const loop = await openLoop();
     await loop.stop();
@@ -283,6 +308,7 @@ describe("the schedules", () => {
       emit: () => undefined,
       backup: () => Promise.reject(new TypeError("x is not a function")),
       onTurn: () => undefined,
+      during: (work) => work(),
     };
     await expect(runSchedules(deps, calm)).rejects.toThrow(TypeError);
   });

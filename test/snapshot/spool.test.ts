@@ -94,14 +94,22 @@ describe("the spool", () => {
     expect(existsSync(join(directory, "notes.txt"))).toBe(true);
   });
 
-  test("a sweep leaves another container's file alone until it has been still for a day", async () => {
+  test("a sweep leaves another container's file alone until nobody has touched it for a quarter of an hour", async () => {
     const spool = await openSpool(directory);
     const foreign = join(directory, "01JQDDDDDDDDDDDDDDDDDDDDDD.1.1.1.spool");
     writeFileSync(foreign, "12345");
     expect(await spool.sweep()).toEqual({ files: 0, bytes: 0 });
-    const twoDaysAgo = new Date(Date.now() - 2 * 86_400_000);
-    utimesSync(foreign, twoDaysAgo, twoDaysAgo);
+    const before = new Date(Date.now() - 16 * 60_000);
+    utimesSync(foreign, before, before);
     expect(await spool.sweep()).toEqual({ files: 1, bytes: 5 });
+  });
+
+  test("a file that waits for a slow store is touched all the while, so that no other container takes it for dead", async () => {
+    const spool = await openSpool(directory, 20);
+    await using file = await spool.create(run);
+    const before = new Date(Date.now() - 86_400_000);
+    utimesSync(file.path, before, before);
+    await expect.poll(() => Date.now() - statSync(file.path).mtimeMs, { timeout: 5000 }).toBeLessThan(60_000);
   });
 
   test("two sweeps at once do not stumble over each other", async () => {
