@@ -76,7 +76,13 @@ async function readRepository(
   const histories =
     identity === undefined
       ? []
-      : await readHistories(store, listing, { repository: identity.id, trusted: await tools.trusted() }, signal);
+      : await readHistories(
+          store,
+          listing,
+          { repository: identity.id, trusted: await tools.trusted() },
+          tools.clock.now(),
+          signal,
+        );
   const newest = histories
     .filter(({ lineage }) => lineage.kind === "live")
     .flatMap((history) => (history.newest === undefined ? [] : [history.newest]))

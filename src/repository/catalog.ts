@@ -106,7 +106,7 @@ export async function readCatalog(store: Store, belief: Belief, signal: AbortSig
   return { lineages, refusedLineages, entries: await readEntries(store, listing.backups, belief, signal) };
 }
 
-/** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the newest of the newest live lineage that has one). */
+/** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the highest revision of the newest live lineage that has a backup). */
 export function findBackup(catalog: Catalog, wanted: string): Manifest {
   const entries = wanted === "latest" ? latest(catalog) : matching(catalog, wanted);
   const [entry, second] = entries;
@@ -135,30 +135,42 @@ function latest(catalog: Catalog): readonly CatalogEntry[] {
   const unreadable = catalog.refusedLineages.at(-1);
   for (const lineage of live.toSorted().toReversed()) {
     if (unreadable !== undefined && unreadable.lineage > lineage) break;
-    const newest = catalog.entries
-      .filter(({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined)
-      .at(-1);
-    if (newest !== undefined) return [newest];
+    const [first, ...others] = catalog.entries.filter(
+      ({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined,
+    );
+    // Not the latest by its name alone: one wrong clock would hand out the same old backup for years. Of equals the last one, they are in order.
+    if (first !== undefined)
+      return [others.reduce((best, entry) => (height(entry) >= height(best) ? entry : best), first)];
   }
   if (unreadable !== undefined) throw unreadable.refused;
   return [];
 }
 
+function height({ manifest }: CatalogEntry): bigint {
+  return manifest?.content.revision ?? -1n;
+}
+
 /**
- * What each lineage has lived through, from its newest manifests: each records the highest revision seen before it, so a few are enough.
+ * What each lineage has lived through, from its newest manifests: each records the highest revision seen before it, so a few are enough. What is dated
+ * after `nowMs` is read besides: a clock was or is wrong, and neither may hide the others.
  * A lineage whose newest manifests are all refused is judged by older ones; none left means only its own document speaks.
  */
 export async function readHistories(
   store: Store,
   listing: Listing,
   belief: Belief,
+  nowMs: number,
   signal: AbortSignal,
 ): Promise<readonly (LineageHistory & { readonly newest: Manifest | undefined })[]> {
   const histories: (LineageHistory & { readonly newest: Manifest | undefined })[] = [];
   for (const id of listing.lineages) {
     const lineage = await readLineage(store, belief.repository, id, signal);
     const backups = listing.backups.filter((backup) => backup.lineage === id).toReversed();
-    const manifests = await readNewest(store, backups, belief, signal);
+    const { past = [], ahead = [] } = Object.groupBy(backups, ({ name }) => (name.timeMs <= nowMs ? "past" : "ahead"));
+    const manifests = [
+      ...(await readNewest(store, past, belief, signal)),
+      ...(await readNewest(store, ahead, belief, signal)),
+    ];
     histories.push({
       lineage,
       newest: manifests[0],

@@ -42,6 +42,7 @@ export async function findForeignHistory(
     deps.store,
     await listRepository(deps.store, signal),
     believe(deps, identity),
+    deps.clock.now(),
     signal,
   );
   const live = liveHistory(facts);

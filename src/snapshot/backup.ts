@@ -119,7 +119,13 @@ export async function previewBackup(deps: BackupDependencies, signal: AbortSigna
   const histories =
     identity === undefined
       ? []
-      : await readHistories(deps.store, await listRepository(deps.store, signal), believe(deps, identity), signal);
+      : await readHistories(
+          deps.store,
+          await listRepository(deps.store, signal),
+          believe(deps, identity),
+          deps.clock.now(),
+          signal,
+        );
   const judgement = judgeHistory(histories, liveHistory(facts));
   if (judgement.kind === "foreign") throw foreign(judgement.seen);
   const { candidates, rejected } = chooseSources(facts);
@@ -246,7 +252,7 @@ export interface Position {
 async function openHistory(deps: BackupDependencies, facts: ClusterFacts, signal: AbortSignal): Promise<Position> {
   const identity = (await readIdentity(deps.store, deps.cluster, signal)) ?? (await create(deps, signal));
   const listing = await listRepository(deps.store, signal);
-  const histories = await readHistories(deps.store, listing, believe(deps, identity), signal);
+  const histories = await readHistories(deps.store, listing, believe(deps, identity), deps.clock.now(), signal);
   const judgement = judgeHistory(histories, liveHistory(facts));
   switch (judgement.kind) {
     case "continues": {

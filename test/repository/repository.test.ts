@@ -13,6 +13,7 @@ const belief: Belief = { repository: repositoryId, trusted: undefined };
 const ids = { repository: repositoryId, firstLineage: lineageId };
 const later = "01JQDDDDDDDDDDDDDDDDDDDDDD";
 const nowMs = Date.UTC(2026, 2, 1);
+const laterMs = Date.UTC(2026, 2, 2);
 
 async function addLineage(store: MemoryStore, lineage: string, kind: "live" | "foreign" = "live"): Promise<void> {
   const about = {
@@ -102,7 +103,9 @@ describe("a repository that lost a document", () => {
     expect(() => findBackup(catalog, "latest")).toThrow(/does not exist|no such object/);
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
     const listing = await listRepository(store, calm);
-    await expect(readHistories(store, listing, belief, calm)).rejects.toMatchObject({ code: "store-object-missing" });
+    await expect(readHistories(store, listing, belief, nowMs, calm)).rejects.toMatchObject({
+      code: "store-object-missing",
+    });
   });
 });
 
@@ -147,6 +150,17 @@ describe("the catalog", () => {
     expect(findBackup(catalog, `${lineageId}/20260301T100000Z.slot.hourly`).lineage).toBe(lineageId);
     expect(() => findBackup(catalog, "20260301T100000Z.slot.hourly")).toThrow(/names more than one backup/);
     expect(() => findBackup(catalog, "yesterday")).toThrow(/no backup "yesterday"/);
+  });
+
+  test("the latest is the one with the most history, whatever the clock said when it was taken", async () => {
+    const store = memoryStore();
+    await addLineage(store, lineageId);
+    await addBackup(store, "20300101T000000Z.slot.hourly", lineageId, 100n);
+    await addBackup(store, "20260301T110000Z.slot.hourly", lineageId, 900n);
+    await addBackup(store, "20260301T120000Z.slot.hourly", lineageId, 900n);
+    await addBackup(store, "20260301T100000Z.slot.hourly", lineageId, 800n);
+    const catalog = await readCatalog(store, belief, calm);
+    expect(findBackup(catalog, "latest").backup).toBe("20260301T120000Z.slot.hourly");
   });
 
   test("an empty repository has no latest backup", async () => {
@@ -230,11 +244,24 @@ describe("histories", () => {
     for (const minute of ["01", "02", "03", "04", "05", "06", "07"]) {
       await store.create(manifestName(lineageId, `20260301T12${minute}00Z.slot.hourly`), Buffer.from("{}"), calm);
     }
-    const [history] = await readHistories(store, await listRepository(store, calm), belief, calm);
+    const [history] = await readHistories(store, await listRepository(store, calm), belief, laterMs, calm);
     expect(history).toMatchObject({
       highestRevision: 500n,
       highestRaftIndex: 123_460n,
       newest: { backup: "20260301T110000Z.slot.hourly" },
     });
+  });
+
+  test("are not frozen by backups that a wrong clock dated into the future", async () => {
+    const store = memoryStore();
+    await addLineage(store, lineageId);
+    for (const hour of ["10", "11", "12"]) await addBackup(store, `20300101T${hour}0000Z.slot.hourly`, lineageId, 100n);
+    await addBackup(store, "20260301T110000Z.slot.hourly", lineageId, 900n);
+    const listing = await listRepository(store, calm);
+    const [history] = await readHistories(store, listing, belief, laterMs, calm);
+    expect(history).toMatchObject({ highestRevision: 900n, newest: { backup: "20260301T110000Z.slot.hourly" } });
+    // Nor by a clock that is wrong now, and behind everything that there is.
+    const [behind] = await readHistories(store, listing, belief, 0, calm);
+    expect(behind?.newest?.backup).toBe("20300101T120000Z.slot.hourly");
   });
 });
