@@ -14,7 +14,7 @@ export interface FetchOptions extends CommonOptions {
 export async function fetchCommand(environment: Environment, wanted: string, options: FetchOptions): Promise<number> {
   const { console, signal } = environment;
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, signal);
+  const { catalog, store } = await openCatalog(tools, [wanted], signal);
   tellRefused(console, catalog);
   const manifest = findBackup(catalog, wanted);
   const encryption = await decryptionFor(manifest, tools.identities);

@@ -10,7 +10,7 @@ import { printJson, type CommonOptions, type Console, type Environment, type Too
 export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
   const { console } = environment;
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, environment.signal);
+  const { catalog, store } = await openCatalog(tools, undefined, environment.signal);
   const backups = catalog.entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
   const refused = catalog.entries.flatMap(({ listed, refused }) =>
     refused === undefined ? [] : [{ listed, refused }],
@@ -72,18 +72,18 @@ export async function listCommand(environment: Environment, options: CommonOptio
   return backups.length === 0 ? 10 : 0;
 }
 
-/** The catalog of the configured repository; `not-found` never, since an empty store is an empty catalog. */
+/** The catalog of the configured repository, or what these names need of it; `not-found` never, since an empty store is an empty catalog. */
 export async function openCatalog(
   tools: Tools,
+  names: readonly string[] | undefined,
   signal: AbortSignal,
 ): Promise<{ readonly catalog: Catalog; readonly store: Store }> {
   const store = await tools.store();
   const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
   if (identity === undefined) return { catalog: { lineages: [], refusedLineages: [], entries: [] }, store };
-  return {
-    catalog: await readCatalog(store, { repository: identity.id, trusted: await tools.trusted() }, signal),
-    store,
-  };
+  const belief = { repository: identity.id, trusted: await tools.trusted() };
+  const only = names === undefined ? undefined : { names, nowMs: tools.clock.now() };
+  return { catalog: await readCatalog(store, belief, only, signal), store };
 }
 
 /** What looks like a backup and is none is never silently passed over. */

@@ -8,7 +8,7 @@ import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 /** Shows one backup: what it holds, whose it is, how it is stored. */
 export async function showCommand(environment: Environment, wanted: string, options: CommonOptions): Promise<number> {
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, environment.signal);
+  const { catalog, store } = await openCatalog(tools, [wanted], environment.signal);
   tellRefused(environment.console, catalog);
   const manifest = findBackup(catalog, wanted);
   if (options.json === true) printJson(environment.console, manifest);

@@ -22,7 +22,7 @@ export async function verifyCommand(
     throw new Fault("usage", `unknown level "${options.level}"`, { hint: `one of: ${verifyLevels.join(", ")}` });
   }
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, signal);
+  const { catalog, store } = await openCatalog(tools, wanted.length === 0 ? undefined : wanted, signal);
   if (wanted.length > 0) tellRefused(console, catalog);
   const entries =
     wanted.length === 0

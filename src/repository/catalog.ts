@@ -82,7 +82,7 @@ async function readEntry(
   }
 }
 
-/** Everything about every backup; its cost grows with their number. */
+/** Lineages and backups: all of them, at a cost that grows with their number, or those that were asked for. */
 export interface Catalog {
   /** By id, oldest first. */
   readonly lineages: readonly Lineage[];
@@ -91,7 +91,19 @@ export interface Catalog {
   readonly entries: readonly CatalogEntry[];
 }
 
-export async function readCatalog(store: Store, belief: Belief, signal: AbortSignal): Promise<Catalog> {
+/** What a catalog is read for, as `findBackup` takes it: an hourly schedule makes thousands of manifests a year, and a restore must not wait for all. */
+export interface Wanted {
+  readonly names: readonly string[];
+  readonly nowMs: number;
+}
+
+/** Reads the whole catalog, or with `only` no more of it than `findBackup` needs for these names. */
+export async function readCatalog(
+  store: Store,
+  belief: Belief,
+  only: Wanted | undefined,
+  signal: AbortSignal,
+): Promise<Catalog> {
   const listing = await listRepository(store, signal);
   const lineages: Lineage[] = [];
   const refusedLineages: { lineage: string; refused: Fault }[] = [];
@@ -103,7 +115,25 @@ export async function readCatalog(store: Store, belief: Belief, signal: AbortSig
       refusedLineages.push({ lineage, refused: error });
     }
   }
-  return { lineages, refusedLineages, entries: await readEntries(store, listing.backups, belief, signal) };
+  const read = (listed: readonly ListedBackup[]): Promise<readonly CatalogEntry[]> =>
+    readEntries(store, listed, belief, signal);
+  if (only === undefined) return { lineages, refusedLineages, entries: await read(listing.backups) };
+  const found = [...(await read(listing.backups.filter((backup) => only.names.some((name) => isNamed(backup, name)))))];
+  if (only.names.includes("latest")) {
+    for (const lineage of newestFirst(lineages)) {
+      const entries = await readUpToBelieved(listing, lineage, only.nowMs, read);
+      found.push(...entries);
+      if (entries.some(({ manifest }) => manifest !== undefined)) break;
+    }
+  }
+  const byName = new Map(found.map((entry) => [entry.listed, entry]));
+  return { lineages, refusedLineages, entries: listing.backups.flatMap((listed) => byName.get(listed) ?? []) };
+}
+
+/** The ids of the live lineages. */
+function newestFirst(lineages: readonly Lineage[]): readonly string[] {
+  const live = lineages.filter(({ kind }) => kind === "live").map(({ lineage }) => lineage);
+  return live.toSorted().toReversed();
 }
 
 /** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the highest revision of the newest live lineage that has a backup). */
@@ -124,16 +154,17 @@ export function findBackup(catalog: Catalog, wanted: string): Manifest {
 }
 
 function matching(catalog: Catalog, wanted: string): readonly CatalogEntry[] {
-  return catalog.entries.filter(
-    ({ listed }) => listed.backup === wanted || `${listed.lineage}/${listed.backup}` === wanted,
-  );
+  return catalog.entries.filter(({ listed }) => isNamed(listed, wanted));
+}
+
+function isNamed({ lineage, backup }: ListedBackup, wanted: string): boolean {
+  return backup === wanted || `${lineage}/${backup}` === wanted;
 }
 
 function latest(catalog: Catalog): readonly CatalogEntry[] {
-  const live = catalog.lineages.filter(({ kind }) => kind === "live").map(({ lineage }) => lineage);
   // A lineage that cannot be read may be the newest: an older backup is never handed out in its place.
   const unreadable = catalog.refusedLineages.at(-1);
-  for (const lineage of live.toSorted().toReversed()) {
+  for (const lineage of newestFirst(catalog.lineages)) {
     if (unreadable !== undefined && unreadable.lineage > lineage) break;
     const [first, ...others] = catalog.entries.filter(
       ({ listed, manifest }) => listed.lineage === lineage && manifest !== undefined,
@@ -165,12 +196,10 @@ export async function readHistories(
   const histories: (LineageHistory & { readonly newest: Manifest | undefined })[] = [];
   for (const id of listing.lineages) {
     const lineage = await readLineage(store, belief.repository, id, signal);
-    const backups = listing.backups.filter((backup) => backup.lineage === id).toReversed();
-    const { past = [], ahead = [] } = Object.groupBy(backups, ({ name }) => (name.timeMs <= nowMs ? "past" : "ahead"));
-    const manifests = [
-      ...(await readNewest(store, past, belief, signal)),
-      ...(await readNewest(store, ahead, belief, signal)),
-    ];
+    const read = (listed: readonly ListedBackup[]): Promise<readonly CatalogEntry[]> =>
+      readEntries(store, listed, belief, signal);
+    const entries = await readUpToBelieved(listing, id, nowMs, read);
+    const manifests = entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
     histories.push({
       lineage,
       newest: manifests[0],
@@ -183,20 +212,28 @@ export async function readHistories(
   return histories;
 }
 
-/** The newest believed manifests, at most three, newest first. */
-async function readNewest(
-  store: Store,
-  newestFirst: readonly ListedBackup[],
-  belief: Belief,
-  signal: AbortSignal,
-): Promise<readonly Manifest[]> {
+/**
+ * The newest manifests of a lineage up to the third that is believed, newest first, and after them the newest of those that are dated after `nowMs`.
+ */
+async function readUpToBelieved(
+  listing: Listing,
+  lineage: string,
+  nowMs: number,
+  read: (listed: readonly ListedBackup[]) => Promise<readonly CatalogEntry[]>,
+): Promise<readonly CatalogEntry[]> {
   const wanted = 3;
-  const found: Manifest[] = [];
-  for (let from = 0; from < newestFirst.length && found.length < wanted; from += wanted) {
-    const entries = await readEntries(store, newestFirst.slice(from, from + wanted), belief, signal);
-    found.push(...entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest])));
+  const own = listing.backups.filter((backup) => backup.lineage === lineage).toReversed();
+  const { past = [], ahead = [] } = Object.groupBy(own, ({ name }) => (name.timeMs <= nowMs ? "past" : "ahead"));
+  const found: CatalogEntry[] = [];
+  for (const group of [past, ahead]) {
+    let believed = 0;
+    for (let from = 0; from < group.length && believed < wanted; from += wanted) {
+      const entries = await read(group.slice(from, from + wanted));
+      found.push(...entries);
+      believed += entries.filter(({ manifest }) => manifest !== undefined).length;
+    }
   }
-  return found.slice(0, wanted);
+  return found;
 }
 
 function highest(values: readonly bigint[]): bigint {

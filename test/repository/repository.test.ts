@@ -3,7 +3,7 @@ import { findBackup, listRepository, readCatalog, readHistories, type Belief } f
 import { createRepository, readIdentity } from "../../src/repository/identity.ts";
 import { createLineage, readLineage } from "../../src/repository/lineage.ts";
 import { writeManifest } from "../../src/repository/manifest.ts";
-import { lineageDocumentName, manifestName } from "../../src/repository/names.ts";
+import { formatBackupName, lineageDocumentName, manifestName } from "../../src/repository/names.ts";
 import { Fault } from "../../src/faults.ts";
 import { memoryStore, type MemoryStore } from "../fakes/store.ts";
 import { calm } from "../snapshot/bytes.ts";
@@ -98,7 +98,7 @@ describe("a repository that lost a document", () => {
     await addLineage(store, later);
     await addBackup(store, "20260301T110000Z.slot.hourly", later);
     await store.remove(lineageDocumentName(later), calm);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(catalog.refusedLineages).toMatchObject([{ lineage: later, refused: { code: "store-object-missing" } }]);
     expect(() => findBackup(catalog, "latest")).toThrow(/does not exist|no such object/);
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
@@ -143,7 +143,7 @@ describe("the catalog", () => {
     for (const hour of ["10", "12", "11"]) await addBackup(store, `20260301T${hour}0000Z.slot.hourly`);
     await addBackup(store, "20260301T090000Z.slot.hourly", later);
     await addBackup(store, "20260301T100000Z.slot.hourly", later);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(catalog.entries.map(({ listed }) => listed.backup.slice(9, 11))).toEqual(["09", "10", "10", "11", "12"]);
     expect(findBackup(catalog, "latest")).toMatchObject({ lineage: later, backup: "20260301T100000Z.slot.hourly" });
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(lineageId);
@@ -159,12 +159,37 @@ describe("the catalog", () => {
     await addBackup(store, "20260301T110000Z.slot.hourly", lineageId, 900n);
     await addBackup(store, "20260301T120000Z.slot.hourly", lineageId, 900n);
     await addBackup(store, "20260301T100000Z.slot.hourly", lineageId, 800n);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(findBackup(catalog, "latest").backup).toBe("20260301T120000Z.slot.hourly");
   });
 
+  test("is read only as far as it is asked for: of a thousand backups, latest and an id cost a few manifests", async () => {
+    const store = memoryStore();
+    await addLineage(store, lineageId);
+    await addLineage(store, later);
+    for (let hour = 0; hour < 40; hour += 1) {
+      const name = { kind: "slot", timeMs: nowMs + hour * 3_600_000, schedule: "hourly" } as const;
+      await addBackup(store, formatBackupName(name), lineageId, BigInt(hour));
+    }
+    const whole = await readCatalog(store, belief, undefined, calm);
+    const reads = (): number =>
+      store.calls.filter(({ method, name }) => method === "read" && name.includes("backups/")).length;
+    for (const wanted of [
+      "latest",
+      "20260301T050000Z.slot.hourly",
+      `${lineageId}/20260301T050000Z.slot.hourly`,
+      "none",
+    ]) {
+      const before = reads();
+      const part = await readCatalog(store, belief, { names: [wanted], nowMs: laterMs }, calm);
+      expect(reads() - before).toBeLessThanOrEqual(6);
+      if (wanted === "none") expect(() => findBackup(part, wanted)).toThrow(/no backup "none"/);
+      else expect(findBackup(part, wanted)).toEqual(findBackup(whole, wanted));
+    }
+  });
+
   test("an empty repository has no latest backup", async () => {
-    const catalog = await readCatalog(memoryStore(), belief, calm);
+    const catalog = await readCatalog(memoryStore(), belief, undefined, calm);
     expect(() => findBackup(catalog, "latest")).toThrow(/the repository has no backup/);
   });
 
@@ -172,7 +197,7 @@ describe("the catalog", () => {
     const store = memoryStore();
     await addLineage(store, lineageId, "foreign");
     await addBackup(store, backupId);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(() => findBackup(catalog, "latest")).toThrow(/has no backup/);
     expect(findBackup(catalog, backupId).backup).toBe(backupId);
   });
@@ -185,7 +210,7 @@ describe("the catalog", () => {
     // A manifest that was copied from another slot.
     const copied = await store.read(manifestName(lineageId, "20260301T100000Z.slot.hourly"), calm);
     await store.create(manifestName(lineageId, "20260301T120000Z.slot.hourly"), copied, calm);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(catalog.entries.map(({ manifest, refused }) => manifest?.backup ?? refused?.code)).toEqual([
       "20260301T100000Z.slot.hourly",
       "manifest-invalid",
@@ -219,7 +244,7 @@ describe("the catalog", () => {
     await addBackup(store, "20260301T100000Z.slot.hourly");
     await store.create(lineageDocumentName(later), Buffer.from("damage"), calm);
     await addBackup(store, "20260301T110000Z.slot.hourly", later);
-    const catalog = await readCatalog(store, belief, calm);
+    const catalog = await readCatalog(store, belief, undefined, calm);
     expect(catalog.refusedLineages).toMatchObject([{ lineage: later, refused: { code: "manifest-invalid" } }]);
     expect(() => findBackup(catalog, "latest")).toThrow(/is no JSON document/);
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
@@ -230,7 +255,7 @@ describe("the catalog", () => {
     await addLineage(store, lineageId);
     await addBackup(store, backupId);
     const struck = store.trouble({ method: "read", name: "/backups/", fail: new Fault("store-unreachable", "down") });
-    await expect(readCatalog(store, belief, calm)).rejects.toMatchObject({ code: "store-unreachable" });
+    await expect(readCatalog(store, belief, undefined, calm)).rejects.toMatchObject({ code: "store-unreachable" });
     expect(struck()).toBe(1);
   });
 });

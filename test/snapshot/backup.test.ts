@@ -46,7 +46,12 @@ describe("a backup", () => {
     });
     expect(rig.ends()).toEqual(["backup.committed"]);
     const identity = await readIdentity(rig.store, "prod", calm);
-    const catalog = await readCatalog(rig.store, { repository: identity?.id ?? "", trusted: undefined }, calm);
+    const catalog = await readCatalog(
+      rig.store,
+      { repository: identity?.id ?? "", trusted: undefined },
+      undefined,
+      calm,
+    );
     expect(catalog.entries).toMatchObject([{ manifest: { backup: "20260301T120000Z.slot.hourly" } }]);
     await verifyBackup(verifying(rig), manifest, "structure", calm);
     expectClean(rig);
