@@ -76,11 +76,13 @@ export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal
     // Asked after the read, so that this member's log is as far as anything that was ever acknowledged.
     return { revision, raftIndex: (await connection.status(deadline)).raftIndex };
   });
-  // Alarms are read through raft too: without quorum each member would only run into its timeout.
+  // Without quorum each member would only run into its timeout.
   const alarms =
     agreed === undefined
       ? undefined
-      : await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
+      : !mayHaveAlarm(up.map(({ status }) => status))
+        ? []
+        : await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
   return {
     clusterId: list.clusterId,
     members,
@@ -92,6 +94,16 @@ export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal
     v2: await observeV2(etcd, up, options, signal),
     findings,
   };
+}
+
+/**
+ * False when every member that answered would have told an alarm in its status and told none. Asking for the list is a raft proposal (etcd server.go, Alarm):
+ * a look every few seconds must not write into the log of a healthy cluster.
+ */
+function mayHaveAlarm(statuses: readonly MemberStatus[]): boolean {
+  return statuses.some(
+    ({ version, errors }) => /^3\.[0-3]\./.test(version) || errors.some((error) => /alarm/i.test(error)),
+  );
 }
 
 async function observeMember(

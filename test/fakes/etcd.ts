@@ -225,7 +225,8 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
       dbBytes: 8192,
       dbInUseBytes: 4096,
       quotaBytes: 2 * 2 ** 30,
-      errors: [],
+      // Every member tells every alarm (etcd ≥ 3.4, maintenance.go).
+      errors: (script.alarms ?? []).map(({ memberId, kind }) => `memberID:${memberId} alarm:${kind} `),
       ...member.status,
     };
   }

@@ -129,6 +129,20 @@ describe("a look at a cluster", () => {
     expect(etcd.calls.some((call) => call.startsWith("alarms"))).toBe(false);
   });
 
+  test("asks for alarms only where there may be one: etcd writes each such question into its log", async () => {
+    const etcd = three();
+    const asked = (): number => etcd.calls.filter((call) => call.startsWith("alarms")).length;
+    expect((await observeCluster(etcd, options, calm)).alarms).toEqual([]);
+    expect(asked()).toBe(0);
+    etcd.script.alarms = [{ memberId: 2n, kind: "NOSPACE" }];
+    expect((await observeCluster(etcd, options, calm)).alarms).toEqual(etcd.script.alarms);
+    expect(asked()).toBe(1);
+    // Before 3.4 the status says nothing of them.
+    const old = three({ version: "3.3.25", alarms: [{ memberId: 2n, kind: "NOSPACE" }] });
+    for (const member of old.script.members) member.status = { errors: [] };
+    expect((await observeCluster(old, options, calm)).alarms).toEqual(old.script.alarms);
+  });
+
   test("does not take a user without rights for a cluster without quorum", async () => {
     const etcd = three();
     const denied = new Fault("etcd-auth", "permission denied");
