@@ -200,7 +200,8 @@ async function copySealed(
 }
 
 function opened(path: string): ReturnType<typeof open> {
-  return reading(path, () => open(path, constants.O_RDONLY));
+  // Without O_NONBLOCK, opening a named pipe would wait for its writer for ever.
+  return reading(path, () => open(path, constants.O_RDONLY | constants.O_NONBLOCK));
 }
 
 async function reading<T>(path: string, operation: () => Promise<T>): Promise<T> {

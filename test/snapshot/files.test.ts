@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   existsSync,
@@ -250,5 +251,11 @@ describe("import", () => {
       message: expect.stringContaining("ENOENT") as string,
     });
     await expect(importSnapshot(rig.deps, folder, undefined, calm)).rejects.toBeInstanceOf(Fault);
+    // Opening a pipe that nobody writes to would wait for ever, deaf to every signal.
+    execFileSync("mkfifo", [path("pipe")]);
+    await expect(importSnapshot(rig.deps, path("pipe"), undefined, calm)).rejects.toMatchObject({
+      code: "usage",
+      message: expect.stringContaining("is not a regular file") as string,
+    });
   });
 });
