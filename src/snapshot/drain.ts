@@ -17,6 +17,8 @@ export interface DrainLimits {
   readonly slowestRate: number;
   /** Bytes per second at most; undefined: at line rate. */
   readonly maxRate: number | undefined;
+  /** What the file's disk has room for; undefined: not known. A full disk may be etcd's own. */
+  readonly mostBytes?: number | undefined;
 }
 
 export const defaultDrainLimits: DrainLimits = {
@@ -65,6 +67,7 @@ export async function drainSnapshot(
     }
     idle.restart();
     const totalBytes = checker.totalBytes ?? 0;
+    if (totalBytes > (limits.mostBytes ?? Infinity)) throw tooLarge(name, totalBytes, file.path, limits.mostBytes ?? 0);
     endMs ??= Math.max(limits.shortestMs, (totalBytes / slowestRate) * 1000);
     const elapsedMs = clock.elapsed() - startedMs;
     if (elapsedMs > endMs) throw tooSlow(name, writer.bytes, totalBytes, elapsedMs);
@@ -79,6 +82,14 @@ export async function drainSnapshot(
   const seal = checker.finish(hash.digest());
   await writeAll(file, seal, writer.bytes);
   return { dbBytes: writer.bytes, seal: Buffer.from(seal).toString("hex"), version: checker.version };
+}
+
+function tooLarge(name: string, totalBytes: number, path: string, mostBytes: number): Fault {
+  return new Fault(
+    "spool-space",
+    `${name} announces a snapshot of ${totalBytes} bytes, and the disk of ${path} has room for ${mostBytes}`,
+    { hint: "free space there, or set spool.directory to a larger file system" },
+  );
 }
 
 function tooSlow(name: string, doneBytes: number, totalBytes: number, elapsedMs: number): Fault {

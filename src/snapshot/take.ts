@@ -108,11 +108,12 @@ async function takeFrom(
     readySource(deps, connection, expected, facts.agreedRevision, signal),
   );
   await deps.spool.requireSpace(spoolNeed(before.dbBytes));
+  const limits = { ...deps.limits, mostBytes: (await deps.spool.space()).freeBytes };
   await using stack = new AsyncDisposableStack();
   const file: SpoolFile = stack.use(await deps.spool.create(run));
   failpoint("spool-created");
   const drained = await phases.run("drain", async (progress) => {
-    const result = await drainSnapshot(connection, file, deps.limits, deps.clock, progress, signal);
+    const result = await drainSnapshot(connection, file, limits, deps.clock, progress, signal);
     await checkSameProcess(connection, expected, signal);
     return result;
   });

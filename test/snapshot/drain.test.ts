@@ -50,6 +50,25 @@ function draining(
 }
 
 describe("a drain", () => {
+  test("of more than there is room for is refused at its first messages: what the stream announces need not be what Status said", async () => {
+    let sent = 0;
+    const each = async function* (): AsyncGenerator<readonly SnapshotMessage[]> {
+      for (const message of messagesOf(seededBytes(4 * 1024 * 1024))) {
+        sent += 1;
+        yield [message];
+      }
+    };
+    const { result } = draining(each, { limits: { ...limits, mostBytes: 2 ** 20 } });
+    await expect(result).rejects.toMatchObject({
+      code: "spool-space",
+      message: expect.stringMatching(
+        /^etcd1 announces a snapshot of 4194304 bytes, and .* has room for 1048576$/,
+      ) as string,
+    });
+    expect(sent).toBe(1);
+    expect((await file.handle.stat()).size).toBe(0);
+  });
+
   test.each([512, 1024 * 1024 - 32 * 1024, 1024 * 1024, 3 * 1024 * 1024 + 512])(
     "of %i bytes leaves the database and its seal in the file, as etcdctl does",
     async (bytes) => {
