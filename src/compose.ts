@@ -16,7 +16,7 @@ import { Fault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
 import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
-import { runBackup } from "./snapshot/backup.ts";
+import { attemptBackup } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
 import { openSpool } from "./snapshot/spool.ts";
@@ -227,7 +227,7 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
         emit,
         backup: async (request, signal) => {
           await sweepSpool(deps.spool, emit);
-          return await runBackup(deps, request, signal);
+          return await attemptBackup(deps, request, signal);
         },
         onTurn: health.turn,
         during: health.during,

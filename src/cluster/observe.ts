@@ -57,7 +57,12 @@ export interface ObserveOptions {
   readonly overrides: ReadonlyMap<string, MemberOverride>;
   /** For one member's answers. */
   readonly memberTimeoutMs: number;
+  /** Leaves out what only a backup needs to know (v2 content, a running defragmentation): for looks every few seconds. */
+  readonly brief?: boolean;
 }
+
+/** etcd advises seven voters at most; a list far beyond it would only make us open connections. */
+const membersAtMost = 64;
 
 /**
  * Discovers the members behind the endpoints and asks each one itself. Every answer is checked to come from the member that was asked
@@ -65,6 +70,12 @@ export interface ObserveOptions {
  */
 export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal: AbortSignal): Promise<ClusterFacts> {
   const list = await etcd.members(signal);
+  if (list.members.length > membersAtMost) {
+    throw new Fault(
+      "etcd-refused",
+      `the member list has ${list.members.length} members; more than ${membersAtMost} are not believed`,
+    );
+  }
   const findings: Finding[] = [];
   const members = await Promise.all(
     list.members.map((member) => observeMember(etcd, list, member, options, findings, signal)),
@@ -91,7 +102,7 @@ export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal
     agreedRevision: agreed?.revision,
     highestRevision: highest([...up.map(({ status }) => status.revision), agreed?.revision ?? 0n]),
     highestRaftIndex: highest([...up.map(({ status }) => status.raftIndex), agreed?.raftIndex ?? 0n]),
-    v2: await observeV2(etcd, up, options, signal),
+    v2: options.brief === true ? { state: "unknown", why: "not asked" } : await observeV2(etcd, up, options, signal),
     findings,
   };
 }
@@ -172,7 +183,12 @@ async function askMember(
   await using connection = etcd.connect(address);
   const status = await connection.status(deadline.signal);
   checkMember(address, { clusterId: list.clusterId, memberId: id }, status);
-  return { up: true, address, status, defragmenting: await connection.defragmenting(deadline.signal) };
+  return {
+    up: true,
+    address,
+    status,
+    defragmenting: options.brief === true ? undefined : await connection.defragmenting(deadline.signal),
+  };
 }
 
 /** Throws `member-mismatch` unless the status is that of the expected member of the expected cluster. */

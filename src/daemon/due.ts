@@ -57,8 +57,15 @@ export function stableDelay(cluster: string, schedule: string, jitterMs: number)
   return Math.floor((hash / 2 ** 32) * jitterMs);
 }
 
-/** How long to wait after a failure: doubling from 5 s up to 10 minutes, and never past half of what is left to the next slot of a short schedule. */
-export function retryDelay(failures: number, intervalMs: number): number {
-  const doubled = Math.min(600_000, 5000 * 2 ** Math.min(failures - 1, 10));
-  return Math.max(1000, Math.min(doubled, intervalMs / 2));
+/** No pause is longer than this; the loop also judges by it whether a clock was put back. */
+export const longestRetryMs = 3_600_000;
+
+/**
+ * How long to wait after so many failures in a row: doubling from 5 s up to 10 minutes, and never past half of a short interval. A run that failed
+ * after its upload has left a whole database behind that nothing collects, so its pauses begin at a minute and go up to an hour, whatever the interval.
+ */
+export function retryDelay(failures: number, intervalMs: number, uploaded = false): number {
+  const doublings = Math.min(failures - 1, 10);
+  if (uploaded) return Math.min(longestRetryMs, 60_000 * 2 ** doublings);
+  return Math.max(1000, Math.min(600_000, 5000 * 2 ** doublings, intervalMs / 2));
 }

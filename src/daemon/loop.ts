@@ -4,9 +4,9 @@ import { isFault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { listRepository, readEntries, type Belief, type ListedBackup } from "../repository/catalog.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
-import type { BackupOutcome, BackupRequest } from "../snapshot/backup.ts";
+import type { BackupOutcome, BackupRequest, FailedBackup } from "../snapshot/backup.ts";
 import type { Store } from "../store/store.ts";
-import { decideDue, retryDelay, stableDelay } from "./due.ts";
+import { decideDue, longestRetryMs, retryDelay, stableDelay } from "./due.ts";
 import { slotInterval, type CronFields } from "./slots.ts";
 
 export interface Schedule {
@@ -23,7 +23,8 @@ export interface LoopDependencies {
   readonly trusted: TrustedKeys | undefined;
   readonly clock: Clock;
   readonly emit: Emit;
-  readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome>;
+  /** A run that failed is an outcome and has been told; what it throws is a bug, or the end. */
+  readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome | FailedBackup>;
   /** Called whenever the loop turns, so that liveness can tell a hung one. */
   readonly onTurn: () => void;
   /** Wraps what may take longer than a turn and is bounded by itself, a backup or the store's answers: the loop is alive meanwhile. */
@@ -182,7 +183,7 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     return;
   }
   // A clock that was put back must not freeze the retries.
-  if (state.failures > 0 && nowMs < state.retryAtMs && state.retryAtMs - nowMs <= 600_000) {
+  if (state.failures > 0 && nowMs < state.retryAtMs && state.retryAtMs - nowMs <= longestRetryMs) {
     state.wakeAtMs = state.retryAtMs;
     return;
   }
@@ -198,22 +199,20 @@ function newestSlot(slots: readonly number[], nowMs: number): number | undefined
 }
 
 async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
-  try {
-    const request = { trigger: "schedule", schedule: state.schedule.name, slotMs } as const;
-    const outcome = await deps.during(() => deps.backup(request, signal));
-    state.slots = [...state.slots, slotMs].toSorted((a, b) => a - b);
-    state.failures = 0;
-    state.starting = false;
-    state.stale = outcome.kind === "superseded";
-    state.wakeAtMs = 0;
-  } catch (error) {
+  const outcome = await deps.backup({ trigger: "schedule", schedule: state.schedule.name, slotMs }, signal);
+  if (outcome.kind === "failed") {
     if (signal.aborted) return;
-    // backup() has told the failure already; anything that is no Fault is a bug and ends the daemon.
-    if (!isFault(error)) throw error;
     state.failures += 1;
-    state.retryAtMs = deps.clock.now() + retryDelay(state.failures, state.intervalMs);
+    const uploaded = outcome.phase === "readback" || outcome.phase === "commit";
+    state.retryAtMs = deps.clock.now() + retryDelay(state.failures, state.intervalMs, uploaded);
     state.wakeAtMs = state.retryAtMs;
+    return;
   }
+  state.slots = [...state.slots, slotMs].toSorted((a, b) => a - b);
+  state.failures = 0;
+  state.starting = false;
+  state.stale = outcome.kind === "superseded";
+  state.wakeAtMs = 0;
 }
 
 function waitMs(states: readonly State[], nowMs: number): number {

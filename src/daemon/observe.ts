@@ -36,7 +36,7 @@ export async function observeForever(deps: ObservationDependencies, signal: Abor
 async function observeOnce(deps: ObservationDependencies, signal: AbortSignal): Promise<readonly Told[]> {
   const told: Told[] = [];
   try {
-    const facts = await observeCluster(deps.etcd, deps.observe, signal);
+    const facts = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
     deps.emit({
       name: "cluster.observed",
       members: facts.members.map((member) => describe(member, facts)),

@@ -90,8 +90,9 @@ export type Judgement =
   | { readonly kind: "foreign"; readonly seen: string };
 
 /**
- * Which lineage a live cluster continues: the newest live one with its cluster ID and a past that is not above what the cluster says now.
- * Anything else is another history: it is told, never mixed.
+ * Which lineage a live cluster continues: the newest live one with its cluster ID, when its past is not above what the cluster says now.
+ * Anything else is another history: it is told, never mixed. Older lineages with the same ID are over; a cluster that fits one of them again was
+ * restored behind our back.
  */
 export function judgeHistory(histories: readonly LineageHistory[], live: LiveHistory): Judgement {
   const known = histories
@@ -99,21 +100,18 @@ export function judgeHistory(histories: readonly LineageHistory[], live: LiveHis
     .toSorted((a, b) => (a.lineage.lineage < b.lineage.lineage ? 1 : -1));
   const [newest] = known;
   if (newest === undefined) return { kind: "first" };
-  const sameId = known.filter(({ lineage }) => lineage.clusterId === live.clusterId);
-  const [newestSame] = sameId;
+  const newestSame = known.find(({ lineage }) => lineage.clusterId === live.clusterId);
   if (newestSame === undefined) {
     const seen = `the cluster's ID is ${live.clusterId}, the newest lineage ${newest.lineage.lineage} was taken from ${newest.lineage.clusterId ?? "an unknown one"}`;
     return { kind: "foreign", seen };
   }
-  if (!live.quorum) return { kind: "continues", history: newestSame };
-  const current = sameId.find(
-    (history) =>
-      history.highestRevision <= live.revision &&
-      history.lineage.minimumRevision <= live.revision &&
-      history.highestRaftIndex <= live.raftIndex,
-  );
-  if (current !== undefined) return { kind: "continues", history: current };
-  return { kind: "foreign", seen: wentBack(newestSame, live) };
+  const fits =
+    newestSame.highestRevision <= live.revision &&
+    newestSame.lineage.minimumRevision <= live.revision &&
+    newestSame.highestRaftIndex <= live.raftIndex;
+  return fits || !live.quorum
+    ? { kind: "continues", history: newestSame }
+    : { kind: "foreign", seen: wentBack(newestSame, live) };
 }
 
 function wentBack(history: LineageHistory, live: LiveHistory): string {

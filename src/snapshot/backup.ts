@@ -1,6 +1,6 @@
 import { chooseSources } from "../cluster/choose.ts";
 import { observeCluster, type ClusterFacts, type ObserveOptions } from "../cluster/observe.ts";
-import type { Trigger } from "../events.ts";
+import type { Phase, Trigger } from "../events.ts";
 import { Fault, abortFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import {
@@ -49,6 +49,24 @@ export async function runBackup(
   request: BackupRequest,
   signal: AbortSignal,
 ): Promise<BackupOutcome> {
+  const outcome = await attemptBackup(deps, request, signal);
+  if (outcome.kind === "failed") throw outcome.fault;
+  return outcome;
+}
+
+/** A backup that failed, with where: a failure after the upload has left objects in the store that nothing names. */
+export interface FailedBackup {
+  readonly kind: "failed";
+  readonly fault: Fault;
+  readonly phase: Phase;
+}
+
+/** `runBackup` for who must know where a run failed: a Fault is an outcome here, told as `backup.failed` all the same. */
+export async function attemptBackup(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  signal: AbortSignal,
+): Promise<BackupOutcome | FailedBackup> {
   if (request.trigger === "demand") checkLabel(request.label);
   const run = deps.newId();
   const phases = new PhaseTimer(run, deps.clock, deps.emit);
@@ -92,7 +110,8 @@ export async function runBackup(
         durationMs: deps.clock.elapsed() - beganMs,
       });
     }
-    throw fault;
+    if (!(fault instanceof Fault)) throw fault;
+    return { kind: "failed", fault, phase: phases.current };
   }
 }
 
@@ -211,7 +230,7 @@ async function attempt(
   const earlier = position.listing.backups.find((listed) => listed.lineage === lineage && listed.backup === backup);
   if (earlier !== undefined) return await superseded(deps, position.identity, earlier, signal);
   await using taken = await takeSnapshot(deps, facts, position.newest?.samples ?? [], run, phases, signal);
-  refuseContradiction(position, taken);
+  refuseContradiction(deps, position, taken);
   const draft = writeDraft(deps, request, { ...position, backup, facts, taken, startedMs });
   const commit = await commitBackup(deps, draft, taken.path, deps.newId(), phases, signal);
   if (commit.kind === "committed") return commit;
@@ -313,10 +332,18 @@ export function liveHistory(facts: ClusterFacts): {
   };
 }
 
-function refuseContradiction(position: Position, taken: Taken): void {
-  const contradiction = findContradiction(position.newest?.samples ?? [], taken.facts.probed);
+function refuseContradiction(deps: BackupDependencies, position: Position, taken: Taken): void {
+  const samples = position.newest?.samples ?? [];
+  const contradiction = findContradiction(samples, taken.facts.probed);
   if (contradiction !== undefined) throw foreign(contradiction);
+  if (samples.length >= manySamples && taken.facts.probed.length === 0) {
+    const message = `no row that ${position.newest?.backup} sampled is left: cluster ID, revision and raft index fit, but no row confirms that it is the same history`;
+    deps.emit({ name: "warning", about: "history", message });
+  }
 }
+
+/** So many samples seldom vanish together by compaction alone. */
+const manySamples = 16;
 
 function foreign(seen: string): Fault {
   return new Fault("lineage-foreign", `another history than the repository's: ${seen}`, {

@@ -13,7 +13,7 @@ export interface Spool {
   create(run: string): Promise<SpoolFile>;
   /** Free and total space where the spool lives, for writers without special rights. */
   space(): Promise<{ readonly freeBytes: number; readonly sizeBytes: number; readonly freeInodes: number }>;
-  /** Throws `spool-space` unless `bytes` more fit. */
+  /** Throws `spool-space` unless `bytes` more fit and a twentieth of the disk, at most 1 GiB, stays free. */
   requireSpace(bytes: number): Promise<void>;
   /** Removes what dead runs left; a file of a process that still lives is left alone. */
   sweep(): Promise<{ readonly files: number; readonly bytes: number }>;
@@ -57,9 +57,12 @@ export async function openSpool(directory: string, beatMs = usualBeatMs): Promis
     create: (run) => createFile(directory, run, beatMs),
     space: () => readSpace(directory),
     async requireSpace(bytes) {
-      const { freeBytes } = await readSpace(directory);
-      if (freeBytes >= bytes) return;
-      throw new Fault("spool-space", `${directory} has ${freeBytes} bytes free, and the snapshot needs ${bytes}`, {
+      const { freeBytes, sizeBytes } = await readSpace(directory);
+      // The disk may be etcd's own: a part of it is never ours.
+      const reservedBytes = Math.min(1024 ** 3, Math.floor(sizeBytes / 20));
+      if (freeBytes - reservedBytes >= bytes) return;
+      const free = `${freeBytes} bytes free, ${reservedBytes} of them kept for others`;
+      throw new Fault("spool-space", `${directory} has ${free}, and the snapshot needs ${bytes}`, {
         hint: spoolRemedies.space,
       });
     },

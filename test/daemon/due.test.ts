@@ -90,5 +90,7 @@ describe("the delay", () => {
     ]);
     expect(retryDelay(9, 60_000)).toBe(30_000);
     expect(retryDelay(9, 1000)).toBe(1000);
+    const uploaded = [1, 2, 3, 7, 1000].map((failures) => retryDelay(failures, 5000, true));
+    expect(uploaded).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
   });
 });

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { parseCron } from "../../src/config/cron.ts";
 import { runSchedules, type LoopDependencies } from "../../src/daemon/loop.ts";
-import type { LifeboatEvent } from "../../src/events.ts";
-import { Fault } from "../../src/faults.ts";
+import type { LifeboatEvent, Phase } from "../../src/events.ts";
+import { Fault, isFault } from "../../src/faults.ts";
 import { createRepository } from "../../src/repository/identity.ts";
 import { createLineage } from "../../src/repository/lineage.ts";
 import { writeManifest } from "../../src/repository/manifest.ts";
 import { formatBackupName, manifestName } from "../../src/repository/names.ts";
-import type { BackupOutcome, BackupRequest } from "../../src/snapshot/backup.ts";
+import type { BackupOutcome, BackupRequest, FailedBackup } from "../../src/snapshot/backup.ts";
 import { steeredClock, type SteeredClock } from "../fakes/clock.ts";
 import { memoryStore, type MemoryStore } from "../fakes/store.ts";
 import { lineageId, repositoryId, sampleManifest } from "../repository/sample.ts";
@@ -24,7 +24,7 @@ interface Loop {
   /** `SCHEDULE SLOT` of every attempt. */
   readonly attempts: string[];
   /** What the next attempts do instead of committing. */
-  readonly instead: (() => Promise<BackupOutcome>)[];
+  readonly instead: (() => Promise<BackupOutcome | FailedBackup>)[];
   /** Whether the loop waits for work that takes as long as it takes: a backup, or the store's answer. */
   readonly busy: { readonly now: number };
   readonly stop: () => Promise<void>;
@@ -37,7 +37,7 @@ async function openLoop(
   const store = options.store ?? memoryStore(() => clock.now());
   const events: LifeboatEvent[] = [];
   const attempts: string[] = [];
-  const instead: (() => Promise<BackupOutcome>)[] = [];
+  const instead: (() => Promise<BackupOutcome | FailedBackup>)[] = [];
   const busy = { now: 0 };
   const controller = new AbortController();
   const deps: LoopDependencies = {
@@ -52,13 +52,17 @@ async function openLoop(
     trusted: undefined,
     clock,
     emit: (event) => events.push(event),
-    backup: async (request: BackupRequest): Promise<BackupOutcome> => {
+    backup: async (request: BackupRequest): Promise<BackupOutcome | FailedBackup> => {
       if (request.trigger !== "schedule") throw new Error("not by schedule");
       attempts.push(`${request.schedule} ${new Date(request.slotMs).toISOString().slice(8, 16)}`);
       const next = instead.shift();
       if (next !== undefined) return next();
-      const manifest = await commit(store, request.slotMs, request.schedule, clock.now());
-      return { kind: "committed", manifest };
+      try {
+        return { kind: "committed", manifest: await commit(store, request.slotMs, request.schedule, clock.now()) };
+      } catch (error) {
+        if (isFault(error)) return { kind: "failed", fault: error, phase: "choose" };
+        throw error;
+      }
     },
     onTurn: () => undefined,
     during: async (work) => {
@@ -115,10 +119,23 @@ async function commit(
 
 const named = <N extends LifeboatEvent["name"]>(loop: Loop, name: N): Extract<LifeboatEvent, { name: N }>[] =>
   loop.events.filter((event): event is Extract<LifeboatEvent, { name: N }> => event.name === name);
-const failing = (code: "etcd-unreachable" | "lineage-foreign") => (): Promise<never> =>
-  Promise.reject(new Fault(code, "no"));
+const failing =
+  (code: "etcd-unreachable" | "lineage-foreign" | "store-denied", phase: Phase = "choose") =>
+  async (): Promise<FailedBackup> => ({ kind: "failed", fault: new Fault(code, "no"), phase });
 
 describe("the schedules", () => {
+  test("do not upload a whole database every few minutes when every run fails after its upload", async () => {
+    const loop = await openLoop();
+    await loop.stop();
+    const failed = await openLoop({ store: memoryStore(() => start) });
+    for (let n = 0; n < 100; n += 1) failed.instead.push(failing("store-denied", "commit"));
+    const before = failed.attempts.length;
+    await failed.clock.advance(24 * hour);
+    expect(failed.attempts.length - before).toBeLessThan(35);
+    expect(failed.attempts.length - before).toBeGreaterThan(20);
+    await failed.stop();
+  });
+
   test("make the first backup at once, for the latest past slot, then one per slot", async () => {
     const loop = await openLoop();
     expect(loop.attempts).toEqual(["hourly 01T12:00"]);

@@ -20,6 +20,24 @@ describe("a look at a cluster", () => {
     expect(etcd.open()).toBe(0);
   });
 
+  test("every few seconds leaves out what only a backup needs", async () => {
+    const etcd = three();
+    const facts = await observeCluster(etcd, { ...options, brief: true }, calm);
+    expect(facts).toMatchObject({ quorum: true, v2: { state: "unknown" } });
+    expect(etcd.calls.filter((call) => /v2Content|defragmenting/.test(call))).toEqual([]);
+    await observeCluster(etcd, options, calm);
+    expect(etcd.calls.filter((call) => /v2Content|defragmenting/.test(call)).length).toBeGreaterThan(3);
+  });
+
+  test("refuses a member list that no etcd has, before it connects to anybody in it", async () => {
+    const etcd = fakeEtcd({ members: Array.from({ length: 65 }, (_, n) => ({ name: `etcd${n}` })), revision: 1n });
+    await expect(observeCluster(etcd, options, calm)).rejects.toMatchObject({
+      code: "etcd-refused",
+      message: expect.stringContaining("65 members") as string,
+    });
+    expect(etcd.calls.filter((call) => call.startsWith("status"))).toEqual([]);
+  });
+
   test("tells a member that is down, and goes on", async () => {
     const etcd = three();
     etcd.member("etcd2").down = true;

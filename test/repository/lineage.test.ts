@@ -39,6 +39,14 @@ describe("a live cluster", () => {
     expect(judgeHistory([past(first, { kind: "foreign" })], live)).toEqual({ kind: "first" });
   });
 
+  test("never goes back to an older lineage of the same ID, although it would fit", () => {
+    const histories = [past(first, { revision: 50n, raftIndex: 60n }), past(second, { revision: 1_000_000_000n })];
+    expect(judgeHistory(histories, live)).toMatchObject({
+      kind: "foreign",
+      seen: expect.stringContaining(`lineage ${second} has seen 1000000000`) as string,
+    });
+  });
+
   test("continues its lineage while revision and raft index do not go back", () => {
     expect(judgeHistory([past(first)], live)).toMatchObject({
       kind: "continues",

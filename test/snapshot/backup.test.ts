@@ -458,6 +458,21 @@ describe("another history", () => {
     expectClean(rig);
   });
 
+  test("is suspected aloud when no sampled row is left, and only then", async () => {
+    using rig = await openRig();
+    const samples = Array.from({ length: 16 }, (_, n) => ({ main: BigInt(n + 2), sub: 0n, sha256: "a".repeat(64) }));
+    rig.facts.current = scanned({ samples });
+    await runBackup(rig.deps, hourly, calm);
+    const suspicions = (): unknown[] =>
+      rig.events.filter((event) => event.name === "warning" && event.about === "history");
+    rig.facts.current = scanned({ samples, probed: samples.slice(0, 1) });
+    await runBackup(rig.deps, demand, calm);
+    expect(suspicions()).toEqual([]);
+    rig.facts.current = scanned({ samples, probed: [] });
+    await runBackup(rig.deps, demand, calm);
+    expect(suspicions()).toHaveLength(1);
+  });
+
   test("is accepted by adopt, and the next backup belongs to the new lineage", async () => {
     using rig = await openRig();
     const old = committed(await runBackup(rig.deps, hourly, calm));
