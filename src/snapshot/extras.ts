@@ -12,6 +12,14 @@ export interface Extras {
 
 const totalBytesAtMost = 32 * 1024 * 1024;
 const entriesAtMost = 10_000;
+/** As JSON. The manifest names every path, and is a document that every store and reader bounds (`maximumDocumentBytes`). */
+const pathBytesAtMost = 1024 * 1024;
+
+interface Room {
+  bytes: number;
+  entries: number;
+  pathBytes: number;
+}
 
 /**
  * Reads files and directories (recursively, symbolic links as links). What is beyond the bounds is missing like what cannot be read: a directory that has
@@ -23,7 +31,7 @@ export async function readExtras(paths: readonly string[]): Promise<Extras> {
   const files: { path: string; bytes: number }[] = [];
   const missing: { path: string; why: string }[] = [];
   try {
-    const room = { bytes: totalBytesAtMost, entries: entriesAtMost };
+    const room = { bytes: totalBytesAtMost, entries: entriesAtMost, pathBytes: pathBytesAtMost };
     for (const path of paths) await addPath(archive, path, files, missing, room);
     archive.finalize();
   } catch (error) {
@@ -39,12 +47,21 @@ async function addPath(
   path: string,
   files: { path: string; bytes: number }[],
   missing: { path: string; why: string }[],
-  room: { bytes: number; entries: number },
+  room: Room,
 ): Promise<void> {
   if (room.entries === 0) return;
   room.entries -= 1;
   if (room.entries === 0) {
     missing.push({ path, why: `this and all that follows: more than ${entriesAtMost - 1} entries` });
+    return;
+  }
+  room.pathBytes -= Buffer.byteLength(JSON.stringify(path));
+  if (room.pathBytes < 0) {
+    room.entries = 0;
+    missing.push({
+      path,
+      why: `this and all that follows: their paths take more than ${pathBytesAtMost} bytes together`,
+    });
     return;
   }
   try {
