@@ -1,8 +1,16 @@
 import { escapeControls, formatAge, formatBytes } from "../format.ts";
-import { readCatalog, type Catalog } from "../repository/catalog.ts";
+import {
+  openWholeCatalog,
+  readCatalog,
+  type Belief,
+  type Catalog,
+  type CatalogEntry,
+  type CatalogOf,
+} from "../repository/catalog.ts";
+import type { Fault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Store } from "../store/store.ts";
-import { describeBackup } from "./describe.ts";
+import { describeBackup, type BackupDocument } from "./describe.ts";
 import { formatTable } from "./table.ts";
 import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
@@ -10,18 +18,21 @@ import { printJson, type CommonOptions, type Console, type Environment, type Too
 export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
   const { console } = environment;
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, undefined, environment.signal);
-  const backups = catalog.entries.flatMap(({ manifest }) => (manifest === undefined ? [] : [manifest]));
-  const refused = catalog.entries.flatMap(({ listed, refused }) =>
-    refused === undefined ? [] : [{ listed, refused }],
-  );
+  const { catalog, store } = await openWhole(tools, 8, environment.signal);
+  const backups: BackupDocument[] = [];
+  const refused: RefusedEntry[] = [];
+  for await (const entry of catalog.entries) {
+    // Of a manifest only what is shown is kept: all of them together can be gigabytes.
+    if (entry.manifest === undefined) refused.push(entry);
+    else backups.push(describeBackup(entry.manifest));
+  }
   if (options.json === true) {
     printJson(console, {
       schema: "etcd-lifeboat/list/v1",
       cluster: tools.loaded.config.cluster.name,
       store: store.description,
       lineages: catalog.lineages.map(({ schema: _, ...lineage }) => lineage),
-      backups: backups.map(describeBackup),
+      backups,
       refusedLineages: catalog.refusedLineages.map(({ lineage, refused: fault }) => ({
         lineage,
         code: fault.code,
@@ -37,20 +48,17 @@ export async function listCommand(environment: Environment, options: CommonOptio
   } else {
     const nowMs = tools.clock.now();
     const several = catalog.lineages.length > 1;
-    const rows = backups.map((manifest) => {
-      const shown = describeBackup(manifest);
-      return [
-        shown.backup,
-        formatAge(Date.parse(shown.committedAt), nowMs),
-        shown.revision.toString(),
-        shown.keys.toString(),
-        formatBytes(shown.plainBytes),
-        formatBytes(shown.storedBytes),
-        `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
-        ...(several ? [shown.lineage] : []),
-        shown.label ?? "",
-      ];
-    });
+    const rows = backups.map((shown) => [
+      shown.backup,
+      formatAge(Date.parse(shown.committedAt), nowMs),
+      shown.revision.toString(),
+      shown.keys.toString(),
+      formatBytes(shown.plainBytes),
+      formatBytes(shown.storedBytes),
+      `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
+      ...(several ? [shown.lineage] : []),
+      shown.label ?? "",
+    ]);
     if (rows.length === 0) console.err(`no backup in ${store.description}\n`);
     else {
       const head = [
@@ -67,24 +75,49 @@ export async function listCommand(environment: Environment, options: CommonOptio
       console.out(formatTable([head, ...rows]));
     }
   }
-  tellRefused(console, catalog);
+  tellRefused(console, { ...catalog, entries: refused });
   if (refused.length > 0 || catalog.refusedLineages.length > 0) return 12;
   return backups.length === 0 ? 10 : 0;
 }
 
-/** The catalog of the configured repository, or what these names need of it; `not-found` never, since an empty store is an empty catalog. */
+/** What these names need of the catalog of the configured repository; `not-found` never, since an empty store is an empty catalog. */
 export async function openCatalog(
   tools: Tools,
-  names: readonly string[] | undefined,
+  names: readonly string[],
   signal: AbortSignal,
 ): Promise<{ readonly catalog: Catalog; readonly store: Store }> {
+  const { store, belief } = await openRepository(tools, signal);
+  if (belief === undefined) return { catalog: emptyCatalog, store };
+  return { catalog: await readCatalog(store, belief, { names, nowMs: tools.clock.now() }, signal), store };
+}
+
+/** The whole catalog of the configured repository; as it is iterated, no more than `atOnce` manifests are held. */
+export async function openWhole(
+  tools: Tools,
+  atOnce: number,
+  signal: AbortSignal,
+): Promise<{
+  readonly catalog: CatalogOf<Iterable<CatalogEntry> | AsyncIterable<CatalogEntry>>;
+  readonly store: Store;
+}> {
+  const { store, belief } = await openRepository(tools, signal);
+  if (belief === undefined) return { catalog: emptyCatalog, store };
+  return { catalog: await openWholeCatalog(store, belief, atOnce, signal), store };
+}
+
+const emptyCatalog: Catalog = { lineages: [], refusedLineages: [], entries: [] };
+
+/** The belief is undefined where there is no repository yet. */
+async function openRepository(
+  tools: Tools,
+  signal: AbortSignal,
+): Promise<{ readonly store: Store; readonly belief: Belief | undefined }> {
   const store = await tools.store();
   const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
-  if (identity === undefined) return { catalog: { lineages: [], refusedLineages: [], entries: [] }, store };
-  const belief = { repository: identity.id, trusted: await tools.trusted() };
-  const only = names === undefined ? undefined : { names, nowMs: tools.clock.now() };
-  return { catalog: await readCatalog(store, belief, only, signal), store };
+  return { store, belief: identity && { repository: identity.id, trusted: await tools.trusted() } };
 }
+
+type RefusedEntry = Extract<CatalogEntry, { readonly refused: Fault }>;
 
 /** What looks like a backup and is none is never silently passed over. */
 export function tellRefused(console: Console, catalog: Catalog): void {

@@ -1,10 +1,11 @@
 import { escapeControls } from "../format.ts";
-import { findBackup } from "../repository/catalog.ts";
+import { findBackup, type CatalogEntry } from "../repository/catalog.ts";
 import { Fault, isFault } from "../faults.ts";
 import { verifyBackup, verifyLevels } from "../snapshot/verify.ts";
-import { openCatalog, tellRefused } from "./list.ts";
+import type { Store } from "../store/store.ts";
+import { openCatalog, openWhole, tellRefused } from "./list.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
 export interface VerifyOptions extends CommonOptions {
   readonly level: string;
@@ -22,21 +23,11 @@ export async function verifyCommand(
     throw new Fault("usage", `unknown level "${options.level}"`, { hint: `one of: ${verifyLevels.join(", ")}` });
   }
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, wanted.length === 0 ? undefined : wanted, signal);
-  if (wanted.length > 0) tellRefused(console, catalog);
-  const entries =
-    wanted.length === 0
-      ? catalog.entries
-      : wanted.map((id) => {
-          const manifest = findBackup(catalog, id);
-          return { listed: { lineage: manifest.lineage, backup: manifest.backup }, manifest, refused: undefined };
-        });
-  if (entries.length === 0)
-    throw new Fault("not-found", `no backup in ${store.description}`, { hint: "run: etcd-lifeboat backup" });
+  const { entries, store } = await openEntries(tools, wanted, console, signal);
   const deps = { store, spool: tools.spool, scan: tools.scan, identities: tools.identities, newId: tools.newId };
   const results: { lineage: string; backup: string; ok: boolean; code: string | null; message: string | null }[] = [];
   let worst = 0;
-  for (const { listed, manifest, refused } of entries) {
+  for await (const { listed, manifest, refused } of entries) {
     let fault: Fault | undefined = refused;
     if (manifest !== undefined) {
       try {
@@ -56,6 +47,8 @@ export async function verifyCommand(
     });
     if (fault !== undefined) worst = worse(worst, fault);
   }
+  if (results.length === 0)
+    throw new Fault("not-found", `no backup in ${store.description}`, { hint: "run: etcd-lifeboat backup" });
   if (options.json === true) printJson(console, { schema: "etcd-lifeboat/verify/v1", level, results });
   else {
     const rows = results.map(({ backup, ok, message }) => [
@@ -66,6 +59,30 @@ export async function verifyCommand(
     console.out(formatTable([["BACKUP", "RESULT", "LEVEL OR REASON"], ...rows]));
   }
   return worst;
+}
+
+type Entry = Pick<CatalogEntry, "manifest" | "refused"> & {
+  readonly listed: { readonly lineage: string; readonly backup: string };
+};
+
+/** The named backups, or all: these are read one by one, since all manifests together can be gigabytes. */
+async function openEntries(
+  tools: Tools,
+  wanted: readonly string[],
+  console: Console,
+  signal: AbortSignal,
+): Promise<{ readonly entries: Iterable<Entry> | AsyncIterable<Entry>; readonly store: Store }> {
+  if (wanted.length === 0) {
+    const { catalog, store } = await openWhole(tools, 1, signal);
+    return { entries: catalog.entries, store };
+  }
+  const { catalog, store } = await openCatalog(tools, wanted, signal);
+  tellRefused(console, catalog);
+  const entries = wanted.map((id) => {
+    const manifest = findBackup(catalog, id);
+    return { listed: { lineage: manifest.lineage, backup: manifest.backup }, manifest, refused: undefined };
+  });
+  return { entries, store };
 }
 
 /** Damage outranks everything; otherwise the first failure's status stays. */

@@ -49,20 +49,33 @@ export interface Belief {
   readonly trusted: TrustedKeys | undefined;
 }
 
-/** Reads the manifests of the given backups, a few at a time, in their order. Faults of the store itself reject. */
+/** Manifests that are read at the same time. */
+const readAtOnce = 8;
+
+/** Reads the manifests of the given backups, in their order. Faults of the store itself reject. All are held: for a few backups. */
 export async function readEntries(
   store: Store,
   listed: readonly ListedBackup[],
   belief: Belief,
   signal: AbortSignal,
 ): Promise<readonly CatalogEntry[]> {
-  const entries: CatalogEntry[] = [];
-  const atOnce = 8;
+  return await Array.fromAsync(eachEntry(store, listed, belief, readAtOnce, signal));
+}
+
+/**
+ * As `readEntries`, but holds no more than `atOnce` manifests: one has 0.1 MB for each GB of database, and a year of backups has thousands.
+ */
+export async function* eachEntry(
+  store: Store,
+  listed: readonly ListedBackup[],
+  belief: Belief,
+  atOnce: number,
+  signal: AbortSignal,
+): AsyncGenerator<CatalogEntry, void, undefined> {
   for (let from = 0; from < listed.length; from += atOnce) {
     const batch = listed.slice(from, from + atOnce).map((backup) => readEntry(store, backup, belief, signal));
-    entries.push(...(await Promise.all(batch)));
+    yield* await Promise.all(batch);
   }
-  return entries;
 }
 
 async function readEntry(
@@ -82,14 +95,16 @@ async function readEntry(
   }
 }
 
-/** Lineages and backups: all of them, at a cost that grows with their number, or those that were asked for. */
-export interface Catalog {
+/** Lineages and backups: those that were asked for, or all of them, which are read only as they are iterated. */
+export interface CatalogOf<Entries> {
   /** By id, oldest first. */
   readonly lineages: readonly Lineage[];
   /** Lineages whose own document cannot be read. Their backups are listed all the same: on the worst day they may be the ones that are needed. */
   readonly refusedLineages: readonly { readonly lineage: string; readonly refused: Fault }[];
-  readonly entries: readonly CatalogEntry[];
+  readonly entries: Entries;
 }
+export type Catalog = CatalogOf<readonly CatalogEntry[]>;
+export type WholeCatalog = CatalogOf<AsyncIterable<CatalogEntry>>;
 
 /** What a catalog is read for, as `findBackup` takes it: an hourly schedule makes thousands of manifests a year, and a restore must not wait for all. */
 export interface Wanted {
@@ -97,27 +112,24 @@ export interface Wanted {
   readonly nowMs: number;
 }
 
-/** Reads the whole catalog, or with `only` no more of it than `findBackup` needs for these names. */
-export async function readCatalog(
+/** Opens the whole catalog; its entries can be iterated once, and hold no more than `atOnce` manifests. */
+export async function openWholeCatalog(
   store: Store,
   belief: Belief,
-  only: Wanted | undefined,
+  atOnce: number,
   signal: AbortSignal,
-): Promise<Catalog> {
+): Promise<WholeCatalog> {
   const listing = await listRepository(store, signal);
-  const lineages: Lineage[] = [];
-  const refusedLineages: { lineage: string; refused: Fault }[] = [];
-  for (const lineage of listing.lineages) {
-    try {
-      lineages.push(await readLineage(store, belief.repository, lineage, signal));
-    } catch (error) {
-      if (!isFault(error, "manifest-invalid", "store-object-missing", "store-damaged")) throw error;
-      refusedLineages.push({ lineage, refused: error });
-    }
-  }
+  const lineages = await readLineages(store, listing, belief, signal);
+  return { ...lineages, entries: eachEntry(store, listing.backups, belief, atOnce, signal) };
+}
+
+/** Reads no more of the catalog than `findBackup` needs for these names. */
+export async function readCatalog(store: Store, belief: Belief, only: Wanted, signal: AbortSignal): Promise<Catalog> {
+  const listing = await listRepository(store, signal);
+  const { lineages, refusedLineages } = await readLineages(store, listing, belief, signal);
   const read = (listed: readonly ListedBackup[]): Promise<readonly CatalogEntry[]> =>
     readEntries(store, listed, belief, signal);
-  if (only === undefined) return { lineages, refusedLineages, entries: await read(listing.backups) };
   const found = [...(await read(listing.backups.filter((backup) => only.names.some((name) => isNamed(backup, name)))))];
   if (only.names.includes("latest")) {
     for (const lineage of newestFirst(lineages)) {
@@ -128,6 +140,25 @@ export async function readCatalog(
   }
   const byName = new Map(found.map((entry) => [entry.listed, entry]));
   return { lineages, refusedLineages, entries: listing.backups.flatMap((listed) => byName.get(listed) ?? []) };
+}
+
+async function readLineages(
+  store: Store,
+  listing: Listing,
+  belief: Belief,
+  signal: AbortSignal,
+): Promise<Pick<Catalog, "lineages" | "refusedLineages">> {
+  const lineages: Lineage[] = [];
+  const refusedLineages: { lineage: string; refused: Fault }[] = [];
+  for (const lineage of listing.lineages) {
+    try {
+      lineages.push(await readLineage(store, belief.repository, lineage, signal));
+    } catch (error) {
+      if (!isFault(error, "manifest-invalid", "store-object-missing", "store-damaged")) throw error;
+      refusedLineages.push({ lineage, refused: error });
+    }
+  }
+  return { lineages, refusedLineages };
 }
 
 /** The ids of the live lineages. */

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { Fault, abortFault, throwIfAborted } from "../faults.ts";
-import { listRepository, readEntries } from "../repository/catalog.ts";
+import { eachEntry, listRepository } from "../repository/catalog.ts";
 import { formatInstant } from "../repository/documents.ts";
 import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
 import { createLineage } from "../repository/lineage.ts";
@@ -133,7 +133,7 @@ async function refuseSecondImport(
 ): Promise<void> {
   const listing = await listRepository(deps.store, signal);
   const demands = listing.backups.filter(({ name }) => name.kind === "demand");
-  for (const { manifest } of await readEntries(deps.store, demands, believe(deps, identity), signal)) {
+  for await (const { manifest } of eachEntry(deps.store, demands, believe(deps, identity), 8, signal)) {
     if (manifest?.trigger === "import" && manifest.content.seal === seal) {
       throw new Fault("usage", `this snapshot was imported already, as ${manifest.lineage}/${manifest.backup}`, {
         hint: "run: etcd-lifeboat list",

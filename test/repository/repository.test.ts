@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { findBackup, listRepository, readCatalog, readHistories, type Belief } from "../../src/repository/catalog.ts";
+import {
+  findBackup,
+  listRepository,
+  openWholeCatalog,
+  readCatalog,
+  readHistories,
+  type Belief,
+  type Catalog,
+} from "../../src/repository/catalog.ts";
 import { createRepository, readIdentity } from "../../src/repository/identity.ts";
 import { createLineage, readLineage } from "../../src/repository/lineage.ts";
 import { writeManifest } from "../../src/repository/manifest.ts";
@@ -36,6 +44,11 @@ async function addBackup(store: MemoryStore, backup: string, lineage = lineageId
     live: plain.live && { ...plain.live, highestRevision: revision },
   };
   await store.create(manifestName(lineage, backup), writeManifest(manifest, undefined), calm);
+}
+
+async function wholeCatalog(store: MemoryStore): Promise<Catalog> {
+  const catalog = await openWholeCatalog(store, belief, 3, calm);
+  return { ...catalog, entries: await Array.fromAsync(catalog.entries) };
 }
 
 describe("the identity of a repository", () => {
@@ -98,7 +111,7 @@ describe("a repository that lost a document", () => {
     await addLineage(store, later);
     await addBackup(store, "20260301T110000Z.slot.hourly", later);
     await store.remove(lineageDocumentName(later), calm);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(catalog.refusedLineages).toMatchObject([{ lineage: later, refused: { code: "store-object-missing" } }]);
     expect(() => findBackup(catalog, "latest")).toThrow(/does not exist|no such object/);
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
@@ -143,7 +156,7 @@ describe("the catalog", () => {
     for (const hour of ["10", "12", "11"]) await addBackup(store, `20260301T${hour}0000Z.slot.hourly`);
     await addBackup(store, "20260301T090000Z.slot.hourly", later);
     await addBackup(store, "20260301T100000Z.slot.hourly", later);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(catalog.entries.map(({ listed }) => listed.backup.slice(9, 11))).toEqual(["09", "10", "10", "11", "12"]);
     expect(findBackup(catalog, "latest")).toMatchObject({ lineage: later, backup: "20260301T100000Z.slot.hourly" });
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(lineageId);
@@ -159,7 +172,7 @@ describe("the catalog", () => {
     await addBackup(store, "20260301T110000Z.slot.hourly", lineageId, 900n);
     await addBackup(store, "20260301T120000Z.slot.hourly", lineageId, 900n);
     await addBackup(store, "20260301T100000Z.slot.hourly", lineageId, 800n);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(findBackup(catalog, "latest").backup).toBe("20260301T120000Z.slot.hourly");
   });
 
@@ -171,7 +184,7 @@ describe("the catalog", () => {
       const name = { kind: "slot", timeMs: nowMs + hour * 3_600_000, schedule: "hourly" } as const;
       await addBackup(store, formatBackupName(name), lineageId, BigInt(hour));
     }
-    const whole = await readCatalog(store, belief, undefined, calm);
+    const whole = await wholeCatalog(store);
     const reads = (): number =>
       store.calls.filter(({ method, name }) => method === "read" && name.includes("backups/")).length;
     for (const wanted of [
@@ -189,7 +202,7 @@ describe("the catalog", () => {
   });
 
   test("an empty repository has no latest backup", async () => {
-    const catalog = await readCatalog(memoryStore(), belief, undefined, calm);
+    const catalog = await wholeCatalog(memoryStore());
     expect(() => findBackup(catalog, "latest")).toThrow(/the repository has no backup/);
   });
 
@@ -197,7 +210,7 @@ describe("the catalog", () => {
     const store = memoryStore();
     await addLineage(store, lineageId, "foreign");
     await addBackup(store, backupId);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(() => findBackup(catalog, "latest")).toThrow(/has no backup/);
     expect(findBackup(catalog, backupId).backup).toBe(backupId);
   });
@@ -210,7 +223,7 @@ describe("the catalog", () => {
     // A manifest that was copied from another slot.
     const copied = await store.read(manifestName(lineageId, "20260301T100000Z.slot.hourly"), calm);
     await store.create(manifestName(lineageId, "20260301T120000Z.slot.hourly"), copied, calm);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(catalog.entries.map(({ manifest, refused }) => manifest?.backup ?? refused?.code)).toEqual([
       "20260301T100000Z.slot.hourly",
       "manifest-invalid",
@@ -244,7 +257,7 @@ describe("the catalog", () => {
     await addBackup(store, "20260301T100000Z.slot.hourly");
     await store.create(lineageDocumentName(later), Buffer.from("damage"), calm);
     await addBackup(store, "20260301T110000Z.slot.hourly", later);
-    const catalog = await readCatalog(store, belief, undefined, calm);
+    const catalog = await wholeCatalog(store);
     expect(catalog.refusedLineages).toMatchObject([{ lineage: later, refused: { code: "manifest-invalid" } }]);
     expect(() => findBackup(catalog, "latest")).toThrow(/is no JSON document/);
     expect(findBackup(catalog, "20260301T110000Z.slot.hourly").lineage).toBe(later);
@@ -255,7 +268,7 @@ describe("the catalog", () => {
     await addLineage(store, lineageId);
     await addBackup(store, backupId);
     const struck = store.trouble({ method: "read", name: "/backups/", fail: new Fault("store-unreachable", "down") });
-    await expect(readCatalog(store, belief, undefined, calm)).rejects.toMatchObject({ code: "store-unreachable" });
+    await expect(wholeCatalog(store)).rejects.toMatchObject({ code: "store-unreachable" });
     expect(struck()).toBe(1);
   });
 });

@@ -49,7 +49,7 @@ describe("a backup", () => {
     const catalog = await readCatalog(
       rig.store,
       { repository: identity?.id ?? "", trusted: undefined },
-      undefined,
+      { names: ["latest"], nowMs: rig.clock.now() },
       calm,
     );
     expect(catalog.entries).toMatchObject([{ manifest: { backup: "20260301T120000Z.slot.hourly" } }]);
