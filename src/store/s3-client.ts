@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,7 +21,7 @@ export interface S3Options {
   readonly endpoint?: string | undefined;
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`; by default so when there is an endpoint. */
   readonly pathStyle?: boolean | undefined;
-  /** File with the certificates (PEM) that are trusted instead of the system's. */
+  /** File with the certificates (PEM) that are trusted instead of the system's; read again when it is replaced. */
   readonly ca?: string | undefined;
   /** Without it: the SDK's own chain (environment, profile, web identity, instance role). */
   readonly credentials?: S3Keys | { readonly file: string; readonly profile?: string | undefined } | undefined;
@@ -34,7 +35,7 @@ export interface S3Options {
   readonly connectTimeoutMs?: number | undefined;
   /** How often the SDK sends one request. */
   readonly attempts?: number | undefined;
-  /** How long one upload may go on after its first trouble, all its requests together. */
+  /** How long one step of an upload (its beginning, each part, its completion) may go on after that step's first trouble. */
   readonly retryBudgetMs?: number | undefined;
 }
 
@@ -65,10 +66,9 @@ export function connect(options: S3Options): Connection {
   const idleTimeoutMs = options.idleTimeoutMs ?? 60_000;
   const checksums = options.checksums ?? "crc32c";
   const connectionTimeout = options.connectTimeoutMs ?? 10_000;
-  const agents = {
-    httpAgent: new HttpAgent({ keepAlive: true, maxSockets: 32 }),
-    httpsAgent: new HttpsAgent({ keepAlive: true, maxSockets: 32, ...(options.ca ? { ca: readCa(options.ca) } : {}) }),
-  };
+  const httpsAgent = new HttpsAgent({ keepAlive: true, maxSockets: 32 });
+  const trust = options.ca ? openCaFile(options.ca) : undefined;
+  const agents = { httpAgent: new HttpAgent({ keepAlive: true, maxSockets: 32 }), httpsAgent };
   const common: S3ClientConfig = {
     ...regionOf(options),
     ...(endpoint === undefined ? {} : { endpoint }),
@@ -106,6 +106,8 @@ export function connect(options: S3Options): Connection {
     reader,
     ask: async (signal, send) => {
       const keys = await file?.();
+      // Node keeps connections by what they trust, so none that was made under other certificates is used again.
+      if (trust !== undefined) httpsAgent.options.ca = await trust();
       try {
         return await untilAborted(signal, send);
       } catch (error) {
@@ -130,7 +132,7 @@ export function connect(options: S3Options): Connection {
 
 /**
  * A pause before another try, growing and with full jitter; false when there were enough of them.
- * One of these is one budget, shared by all requests of an operation.
+ * One of these is one budget, counted from its first use, shared by all requests that get it.
  */
 export function openPatience(tries: number, budgetMs: number): (signal: AbortSignal) => Promise<boolean> {
   let used = 0;
@@ -213,10 +215,21 @@ function regionOf({ region, endpoint }: S3Options): S3ClientConfig {
   return custom === undefined ? {} : { region: "us-east-1" };
 }
 
-function readCa(path: string): Buffer {
+/**
+ * The certificates in a file as they are now. It must be readable at first; later what was read last is kept while the file cannot be
+ * read or holds no certificate, since a renewal may take it away or empty it for a moment.
+ */
+function openCaFile(path: string): () => Promise<Buffer> {
+  let pem: Buffer;
   try {
-    return readFileSync(path);
+    pem = readFileSync(path);
   } catch (error) {
     throw new Fault("config-invalid", `the store's ca file ${path} cannot be read`, { cause: error });
   }
+  return async () => {
+    // Read instead of comparing times: a replacement within the clock's grain has the same, and the file is small.
+    const now = await readFile(path).catch(() => pem);
+    if (now.includes("-----END CERTIFICATE-----") && !now.equals(pem)) pem = now;
+    return pem;
+  };
 }

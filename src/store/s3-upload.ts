@@ -51,15 +51,18 @@ interface Part {
   readonly crc: number;
 }
 
+interface Patience {
+  /** For trouble of the network and the store. */
+  readonly again: (signal: AbortSignal) => Promise<boolean>;
+  /** For answers that seldom become better. */
+  readonly fewTimes: (signal: AbortSignal) => Promise<boolean>;
+}
+
 class Upload {
   readonly #connection: Connection;
   readonly #objects: Objects;
   readonly #name: string;
   readonly #own: AbortController;
-  /** The budget for trouble of the network and the store. */
-  readonly #again: (signal: AbortSignal) => Promise<boolean>;
-  /** For answers that seldom become better. */
-  readonly #fewTimes: (signal: AbortSignal) => Promise<boolean>;
   readonly #sha256 = createHash("sha256");
   #sha256Hex = "";
   #storedBytes = 0;
@@ -80,8 +83,6 @@ class Upload {
     this.#objects = objects;
     this.#name = name;
     this.#own = own;
-    this.#again = openPatience(32, connection.retryBudgetMs);
-    this.#fewTimes = openPatience(5, connection.retryBudgetMs);
   }
 
   uploaded(): Uploaded {
@@ -141,12 +142,13 @@ class Upload {
 
   /** Everything in one request; the answers mean the same as for the completion. */
   async #whole(part: Part): Promise<void> {
+    const patience = this.#patience();
     for (;;) {
       try {
         await this.#objects.put(this.#name, part.bytes, this.#own.signal);
         return;
       } catch (error) {
-        if (await this.#settled(error)) return;
+        if (await this.#settled(error, patience)) return;
       }
     }
   }
@@ -210,21 +212,30 @@ class Upload {
     this.#sent.push({ PartNumber: number, ETag: answer.ETag, ...checksum });
   }
 
-  /** Repeats what may be repeated as often as the upload's budget allows: the SDK's own few attempts end within seconds. */
-  async #patiently<T>(act: () => Promise<T>): Promise<T> {
+  /**
+   * One budget per step (the beginning, each part, the completion), from that step's first trouble: an upload of hours outlives any
+   * number of short troubles, while a part that never succeeds ends it although its neighbours do.
+   */
+  #patience(): Patience {
+    const { retryBudgetMs } = this.#connection;
+    return { again: openPatience(32, retryBudgetMs), fewTimes: openPatience(5, retryBudgetMs) };
+  }
+
+  /** Repeats what may be repeated as often as the budget allows: the SDK's own few attempts end within seconds. */
+  async #patiently<T>(act: () => Promise<T>, patience = this.#patience()): Promise<T> {
     for (;;) {
       try {
         return await act();
       } catch (error) {
         const meaning = error instanceof Fault && error.code === "store-damaged" ? "damaged" : meaningOf(error);
-        if (this.#own.signal.aborted || !(await this.#worthAnotherTry(meaning))) throw error;
+        if (this.#own.signal.aborted || !(await this.#worthAnotherTry(meaning, patience))) throw error;
       }
     }
   }
 
-  async #worthAnotherTry(meaning: Meaning): Promise<boolean> {
-    if (meaning === "unknown") return await this.#again(this.#own.signal);
-    if (meaning === "conflict" || meaning === "damaged") return await this.#fewTimes(this.#own.signal);
+  async #worthAnotherTry(meaning: Meaning, patience: Patience): Promise<boolean> {
+    if (meaning === "unknown") return await patience.again(this.#own.signal);
+    if (meaning === "conflict" || meaning === "damaged") return await patience.fewTimes(this.#own.signal);
     return false;
   }
 
@@ -242,6 +253,7 @@ class Upload {
       ...(checksums === "crc32c" ? { MpuObjectSize: this.#storedBytes } : {}),
       ...whole,
     });
+    const patience = this.#patience();
     for (;;) {
       try {
         const answer = await ask(this.#own.signal, async (abortSignal) => await writer.send(command, { abortSignal }));
@@ -250,7 +262,7 @@ class Upload {
         this.#uploadId = undefined;
         return;
       } catch (error) {
-        if (await this.#settled(error)) return;
+        if (await this.#settled(error, patience)) return;
       }
     }
   }
@@ -259,25 +271,25 @@ class Upload {
    * What the failure of the request that makes the object visible means: true when the object is there and is ours, false when
    * the request may be repeated. Throws otherwise.
    */
-  async #settled(error: unknown): Promise<boolean> {
+  async #settled(error: unknown, patience: Patience): Promise<boolean> {
     const signal = this.#own.signal;
     const meaning = meaningOf(error);
     if (signal.aborted) throw error;
     if (meaning === "conflict" || meaning === "damaged") {
       this.#unsure ||= meaning === "conflict";
-      if (await this.#worthAnotherTry(meaning)) return false;
+      if (await this.#worthAnotherTry(meaning, patience)) return false;
       throw error;
     }
     if (meaning !== "taken" && meaning !== "unknown" && meaning !== "no-upload") throw error;
     this.#unsure ||= meaning === "unknown" || attemptsOf(error) > 1;
     if (!this.#unsure) throw meaning === "taken" ? this.#exists() : error;
-    const found = await this.#patiently(async () => await this.#compare());
+    const found = await this.#patiently(async () => await this.#compare(), patience);
     if (found === "ours") {
       if (meaning === "taken") await this.abandon();
       return true;
     }
     if (found === "foreign") throw this.#exists();
-    if (await this.#worthAnotherTry(meaning)) return false;
+    if (await this.#worthAnotherTry(meaning, patience)) return false;
     throw error;
   }
 

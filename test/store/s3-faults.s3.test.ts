@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -349,6 +349,19 @@ describe("uploading", () => {
     await expectStored("u", threeParts);
   }, 40_000);
 
+  test("an upload that takes longer than its budget outlives a short trouble early and another one late", async () => {
+    const early = proxy.add({ method: "PUT", path: /partNumber=1&/, mischief: answer(503, "SlowDown") });
+    const late = proxy.add({ method: "PUT", path: /partNumber=3&/, mischief: answer(503, "SlowDown") });
+    const slow = async function* (): AsyncGenerator<Uint8Array> {
+      yield threeParts.subarray(0, 2 * partBytes);
+      await new Promise((resolve) => setTimeout(resolve, 1200));
+      yield threeParts.subarray(2 * partBytes);
+    };
+    await through({ retryBudgetMs: 1000, attempts: 1 }).upload("u", slow(), signal);
+    expect([early(), late()]).toEqual([1, 1]);
+    await expectStored("u", threeParts);
+  }, 20_000);
+
   test("keys that are withdrawn in the middle of an upload end it", async () => {
     const fired = proxy.add({ method: "PUT", path: uploadPart, after: 1, mischief: answer(403, "InvalidAccessKeyId") });
     await expectFault(upload(), "store-denied");
@@ -566,6 +579,21 @@ describe("TLS", () => {
       );
       expect(["store-unreachable", "store-refused"]).toContain((fault as { code?: string }).code);
     }
+  });
+
+  test("a ca file that is replaced is read again, and what was read stays good while it is away", async () => {
+    const ca = join(directory, "replaced.crt");
+    await copyFile(otherCa, ca);
+    const store = open(ca);
+    await expectFault(store.head("x", signal), "store-tls");
+    await copyFile(secure.tls?.ca ?? "", ca);
+    await expectFault(store.head("x", signal), "store-missing");
+    await writeFile(ca, "");
+    await expectFault(store.head("x", signal), "store-missing");
+    await rm(ca);
+    await expectFault(store.head("x", signal), "store-missing");
+    await copyFile(otherCa, ca);
+    await expectFault(store.head("x", signal), "store-tls");
   });
 
   test("a ca file that cannot be read is named at once", () => {
