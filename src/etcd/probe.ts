@@ -47,7 +47,9 @@ export async function explain(
     }
     return isGarbage(other) ? notEtcd(asked, "it answers with something that is neither TLS nor HTTP", error) : plain;
   }
-  if (await speaksTls(host, port)) return needsTls(asked, error);
+  const spoken = await speaksTls(host, port, signal);
+  throwIfAborted(signal);
+  if (spoken) return needsTls(asked, error);
   return isGarbage(answer) ? notEtcd(asked, "it answers with something that is no HTTP", error) : plain;
 }
 
@@ -91,17 +93,23 @@ function isGarbage(error: Error): boolean {
   return "code" in error && typeof error.code === "string" && error.code.startsWith("HPE_");
 }
 
-async function speaksTls(host: string, port: number): Promise<boolean> {
+async function speaksTls(host: string, port: number, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port, rejectUnauthorized: false, timeout: probeMs });
+    // Not the socket's own timeout: that begins anew with every byte.
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(probeMs)]);
+    const socket = connect({ host, port, rejectUnauthorized: false });
     const end = (answer: boolean) => () => {
+      limit.removeEventListener("abort", give);
       socket.destroy();
       resolve(answer);
     };
+    const give = end(false);
+    limit.addEventListener("abort", give, { once: true });
+    if (limit.aborted) give();
     socket.once("secureConnect", end(true));
-    socket.once("timeout", end(false));
+    socket.once("close", give);
     // An alert is an answer in TLS too: the server asks for a certificate, or knows no such name.
-    socket.once("error", (error: Error) => {
+    socket.on("error", (error: Error) => {
       end(/alert/.test(error.message))();
     });
   });
