@@ -1,5 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { link, lstat, open, unlink, type FileHandle } from "node:fs/promises";
+import { link, lstat, open, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Fault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
@@ -44,19 +45,26 @@ export async function fetchBackup(
   if (!(await exists(dirname(output)))) {
     throw new Fault("usage", `${dirname(output)} does not exist`, { hint: "create it, or give another --output" });
   }
-  const partial = `${output}.${process.pid}.partial`;
-  const handle = await openPartial(partial);
+  // Random, since pids repeat in containers: what a killed fetch left behind must not be in the way of the next one.
+  const partial = `${output}.${randomBytes(6).toString("hex")}.partial`;
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  const handle = await translated(partial, () => open(partial, flags, 0o600), outputRemedies);
+  const remove = async (): Promise<void> => await translated(partial, () => unlink(partial), outputRemedies);
   try {
     try {
       await spoolPlain(store, manifest, encryption, { path: partial, handle }, onBytes, signal, outputRemedies);
       await translated(partial, () => handle.sync(), outputRemedies);
-    } finally {
-      await translated(partial, () => handle.close(), outputRemedies);
+    } catch (error) {
+      await handle.close().catch(() => undefined); // the first trouble says more
+      throw error;
     }
+    await translated(partial, () => handle.close(), outputRemedies);
     await linkNew(partial, output);
-  } finally {
-    await translated(partial, () => unlink(partial), outputRemedies);
+  } catch (error) {
+    await remove().catch(() => undefined); // the first trouble says more
+    throw error;
   }
+  await remove();
   const directory = await translated(output, () => open(dirname(output), constants.O_RDONLY), outputRemedies);
   try {
     await translated(output, () => directory.sync(), outputRemedies);
@@ -69,16 +77,6 @@ const outputRemedies: Remedies = {
   space: "free space there, or give another --output",
   access: "give an --output in a directory that you may write to",
 };
-
-async function openPartial(partial: string): Promise<FileHandle> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  if (await exists(partial)) {
-    throw new Fault("usage", `${partial} exists already: an earlier fetch was killed, or is still running`, {
-      hint: `when none is running: rm ${partial}`,
-    });
-  }
-  return translated(partial, () => open(partial, flags, 0o600), outputRemedies);
-}
 
 async function exists(path: string): Promise<boolean> {
   try {

@@ -156,6 +156,34 @@ describe("fetch", () => {
     expect(existsSync(path("out.db"))).toBe(false);
     expect(readdirSync(folder)).toEqual([]);
   });
+
+  test("tells why it failed, not that its partial file could not be removed", async () => {
+    using rig = await openRig();
+    const manifest = await backedUp(rig);
+    const controller = new AbortController();
+    const stop = new Fault("interrupted", "stop");
+    let removed = 0;
+    const sabotage = (): void => {
+      for (const name of readdirSync(folder)) {
+        rmSync(path(name));
+        removed += 1;
+      }
+      controller.abort(stop);
+    };
+    const fetching = fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), sabotage, controller.signal);
+    await expect(fetching).rejects.toBe(stop);
+    expect(removed).toBe(1);
+  });
+
+  test("is not hindered by what a killed one with the same pid left behind", async () => {
+    using rig = await openRig();
+    const manifest = await backedUp(rig);
+    const stale = `out.db.${process.pid}.partial`;
+    writeFileSync(path(stale), "half");
+    await fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), quiet, calm);
+    expect(readdirSync(folder).toSorted()).toEqual(["out.db", stale]);
+    expect(readFileSync(path(stale), "utf8")).toBe("half");
+  });
 });
 
 describe("verify", () => {
