@@ -167,7 +167,10 @@ export function directoryFault(error: NodeJS.ErrnoException, message: string): F
         hint: "the directory must belong to the user that etcd-lifeboat runs as",
       });
     case "EROFS":
-      return new Fault("store-denied", `${message}: the file system is read-only`, { ...options, hint: "remount it" });
+      return new Fault("store-denied", `${message}: the file system is read-only`, {
+        ...options,
+        hint: "remount it; under systemd name the directory in ReadWritePaths=",
+      });
     case "ENOENT":
     case "ELOOP":
       return new Fault("store-object-missing", `${message}: no such object`, options);
