@@ -38,6 +38,25 @@ fetch_debs() {
   exec {lock}>&-
 }
 
+# Installs a small Debian into a directory with Debian's own installer, which is fetched as above and not installed either. Needs root.
+# What the installer mounts is mounted for it alone, so nothing stays mounted however it ends.
+install_debian() {
+  local suite=$1 destination=$2 include=$3 tool="$cache/tmp/debootstrap" program
+  [ "$(id -u)" = 0 ] || die "Debian $suite can be installed into a directory by root alone" "run as root"
+  for program in wget unshare; do
+    command -v "$program" >/dev/null || die "Debian $suite cannot be installed into a directory without $program" "install wget and util-linux"
+  done
+  rm -rf "$tool"
+  fetch_debs "$suite" "$tool" debootstrap
+  tell "Debian $suite" "installing into $destination, which takes a minute or two"
+  DEBOOTSTRAP_DIR="$tool/usr/share/debootstrap" unshare --mount "$tool/usr/sbin/debootstrap" --variant=minbase \
+    --keyring="$(debian_keyring)" --include="$include" "$suite" "$destination" "$(debian_mirror)" >"$cache/tmp/debootstrap.log" 2>&1 || {
+    tail -n 20 "$cache/tmp/debootstrap.log" >&2
+    die "Debian $suite could not be installed into a directory" "check the network and the mirror (LIFEBOAT_DEBIAN_MIRROR); the cache must not lie on a file system mounted nodev or noexec"
+  }
+  rm -rf "$tool" "$destination"/var/cache/apt/archives/*.deb "$destination"/var/lib/apt/lists/*
+}
+
 # A package that was asked for by version must be pinned; one that was not is vouched for by the archive's signature.
 check_deb() {
   local file=$1 name version architecture expected
