@@ -3,7 +3,7 @@ import { configDefaults, defineConfig } from "vitest/config";
 // Groups run one after another, so a server never waits for the fast tests' processors.
 const after = (groupOrder: number) => ({ sequence: { groupOrder } });
 const slow = { testTimeout: 120_000, hookTimeout: 120_000 };
-const serversOf = ["test/cluster/**", "test/crash/**", "test/soak/**"];
+const serversOf = ["test/cluster/**", "test/crash/**", "test/soak/**", "test/hosts/**"];
 
 export default defineConfig({
   test: {
@@ -37,6 +37,16 @@ export default defineConfig({
           fileParallelism: false,
           ...slow,
           ...after(3),
+        },
+      },
+      {
+        test: {
+          name: "hosts",
+          include: ["test/hosts/**/*.test.ts"],
+          setupFiles: ["test/cluster/setup.ts"],
+          fileParallelism: false,
+          ...slow,
+          ...after(4),
         },
       },
     ],

@@ -21,6 +21,13 @@ export function toolProgram(program: "versitygw" | "bbolt" | "age" | "age-keygen
   return present(join(cache, "bin", program), target);
 }
 
+/** The directory of a small Debian with systemd. */
+export function systemdHost(): string {
+  const directory = join(cache, "hosts", "bookworm");
+  present(join(directory, "usr/bin/systemd-nspawn"), "systemd-host");
+  return directory;
+}
+
 function present(path: string, target: string): string {
   try {
     accessSync(path, constants.X_OK);
