@@ -139,6 +139,14 @@ async function here(): Promise<string> {
   return await host.sh("journalctl -q -n 1 --show-cursor | sed -n 's/^-- cursor: //p'");
 }
 
+/** Gives the place in the journal between the daemon that ends and the one that starts, so that nothing of the first is taken for the second's. */
+async function restart(): Promise<string> {
+  await host.sh("systemctl daemon-reload && systemctl stop etcd-lifeboat");
+  const between = await here();
+  await host.sh("systemctl start etcd-lifeboat");
+  return between;
+}
+
 /** The daemon's own lines since a place in the journal. */
 async function lines(since: string): Promise<readonly string[]> {
   // Asked for one program's entries, journalctl passes over the first one after the cursor.
@@ -238,8 +246,7 @@ describe("the unit on a booted systemd", () => {
 
   test("a stop in the middle of a backup ends it at once, with 0 and an empty spool", async () => {
     await configure((all) => (all.spool = { maxRate: "1MiB" }));
-    const since = await here();
-    await host.sh("systemctl restart etcd-lifeboat");
+    const since = await restart();
     await told(since, "source.chosen");
     const startedMs = Date.now();
     await host.sh("systemctl stop etcd-lifeboat");
@@ -300,15 +307,12 @@ describe("the unit on a booted systemd", () => {
 
   test("extras of root's are missing until the drop-in of docs/install.md gives the right to read them", async () => {
     await configure((all) => (all.repository["extras"] = ["/etc/kubernetes/pki"]));
-    const before = await here();
-    await host.sh("systemctl restart etcd-lifeboat");
+    const before = await restart();
     // Both keys.
     expect(await told(before, "backup.committed")).toMatchObject({ extrasMissing: 2 });
     const rights = [spanWith("CapabilityBoundingSet="), spanWith("AmbientCapabilities=")];
     await host.write(`${dropIns}/extras.conf`, ["[Service]", ...rights].join("\n"));
-    await host.sh("systemctl daemon-reload && systemctl stop etcd-lifeboat");
-    const since = await here();
-    await host.sh("systemctl start etcd-lifeboat");
+    const since = await restart();
     expect(await told(since, "backup.committed")).toMatchObject({ extrasMissing: 0 });
   });
 });
