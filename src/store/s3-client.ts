@@ -98,7 +98,7 @@ export function connect(options: S3Options): Connection {
     root: prefix === "" ? "" : `${prefix}/`,
     description: `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`,
     checksums,
-    partBytes: options.partBytes ?? 8 * 1024 * 1024,
+    partBytes: options.partBytes ?? 6 * 1024 * 1024,
     partsInFlight: options.partsInFlight ?? 3,
     idleTimeoutMs,
     retryBudgetMs: options.retryBudgetMs ?? 10 * 60_000,

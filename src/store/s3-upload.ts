@@ -11,7 +11,7 @@ import type { Objects } from "./s3-objects.ts";
 import { pull } from "./source.ts";
 import type { Uploaded } from "./store.ts";
 
-/** After so many parts of one size the size doubles: from 8 MiB on, 10 000 parts hold more than S3's largest object. */
+/** After so many parts of one size the size doubles: from 6 MiB on, 10 000 parts hold more than S3's largest object. */
 const partsOfOneSize = 1000;
 /** How long tidying up may take; what it leaves is swept later. */
 const abandonTimeoutMs = 10_000;
