@@ -110,7 +110,7 @@ async function sweep(directory: string): Promise<{ files: number; bytes: number 
     if (match === null) continue;
     const path = join(directory, name);
     const [, pid, start, namespace] = match;
-    const alive = namespace === own ? (await startOf(Number(pid))) === start : await isYoung(path);
+    const alive = namespace === own ? await lives(Number(pid), start, path) : await isYoung(path);
     if (alive) continue;
     const size = await removeFile(path);
     if (size === undefined) continue;
@@ -129,6 +129,25 @@ async function removeFile(path: string): Promise<number | undefined> {
   } catch (error) {
     if (isGone(error)) return undefined;
     throw translate(path, error, spoolRemedies);
+  }
+}
+
+/**
+ * Whether the process still runs that made a file. systemd's ProtectProc= hides processes from /proc, with PrivateUsers= even those of the same user;
+ * a signal reaches them all the same. When such a one started is not to be known, so there its file tells.
+ */
+async function lives(pid: number, start: string | undefined, path: string): Promise<boolean> {
+  const started = await startOf(pid);
+  if (started !== undefined) return started === start;
+  return isReached(pid) && (await isYoung(path));
+}
+
+function isReached(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // Refused is there, too.
+    return !isGone(error);
   }
 }
 

@@ -66,8 +66,8 @@ interface Settings {
 }
 
 /** The configuration's text; a backup is due every two seconds. */
-function text(): string {
-  return JSON.stringify({ ...settings, schedules: [{ name: "quick", cron: "*/2 * * * * *" }] }, null, 2);
+function text(change: Partial<Settings> = {}): string {
+  return JSON.stringify({ ...settings, ...change, schedules: [{ name: "quick", cron: "*/2 * * * * *" }] }, null, 2);
 }
 
 async function recipient(): Promise<string> {
@@ -230,8 +230,19 @@ describe("the unit on a booted systemd", () => {
     expect(
       await host.sh(`stat -c %U /proc/${MainPID} ${store}/repository.json /var/cache/etcd-lifeboat | sort -u`),
     ).toBe("etcd-lifeboat");
-    const one = await host.sh("runuser -u etcd-lifeboat -- etcd-lifeboat backup --json");
+  });
+
+  test("a single command uses the same spool while the daemon works, which cannot see its process and leaves its file alone", async () => {
+    const slow = "/etc/etcd-lifeboat/slow.yaml";
+    await host.sh(
+      `install -m 0640 -g etcd-lifeboat /dev/null ${slow}; cat >${slow}`,
+      text({ spool: { maxRate: "1MiB" } }),
+    );
+    const since = await here();
+    const one = await host.sh(`runuser -u etcd-lifeboat -- etcd-lifeboat backup --config ${slow} --json`);
     expect(JSON.parse(one)).toMatchObject({ keys: 8 });
+    // Each looks through the spool first.
+    expect((await events(since)).filter(({ event }) => event === "backup.started").length).toBeGreaterThan(1);
   });
 
   test("killed, it is back by itself and goes on", async () => {
