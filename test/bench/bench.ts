@@ -68,7 +68,7 @@ async function main(): Promise<void> {
     "--packages=external",
     "--outfile=dist/bench-drain.mjs",
   ];
-  await execa("node_modules/.bin/esbuild", ["test/bench/drain.ts", ...bundled], { cwd: repository });
+  await execa("node_modules/.bin/esbuild", [join(repository, "test/bench/drain.ts"), ...bundled], { cwd: repository });
   await copyFile(join(repository, "src/etcd/etcd.proto"), join(repository, "dist/etcd.proto"));
   await execa(join(repository, "scripts/servers"), ["etcd-3.6", "s3", "s5cmd", "tools"], { stderr: "inherit" });
   const tls = await issueCertificates();
