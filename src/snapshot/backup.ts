@@ -91,7 +91,7 @@ export async function attemptBackup(
         ...about,
         ...committedFacts(outcome.manifest),
         committedMs: Date.parse(outcome.manifest.committedAt),
-        durationMs: deps.clock.elapsed() - beganMs,
+        durationMs: Math.round(deps.clock.elapsed() - beganMs),
       });
     }
     return outcome;
@@ -107,7 +107,7 @@ export async function attemptBackup(
         message: fault.message,
         hint: fault.hint,
         retryable: fault.retryable,
-        durationMs: deps.clock.elapsed() - beganMs,
+        durationMs: Math.round(deps.clock.elapsed() - beganMs),
       });
     }
     if (!(fault instanceof Fault)) throw fault;

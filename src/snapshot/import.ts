@@ -86,7 +86,7 @@ export async function importSnapshot(
     );
     if (commit.kind === "taken") throw new Fault("store-exists", `the key of ${formatBackupName(name)} is taken`);
     const { manifest } = commit;
-    const durationMs = deps.clock.elapsed() - beganMs;
+    const durationMs = Math.round(deps.clock.elapsed() - beganMs);
     deps.emit({
       name: "backup.committed",
       run,
@@ -100,7 +100,7 @@ export async function importSnapshot(
     const fault = signal.aborted ? abortFault(signal) : error;
     if (fault instanceof Fault) {
       const { code, message, hint, retryable } = fault;
-      const durationMs = deps.clock.elapsed() - beganMs;
+      const durationMs = Math.round(deps.clock.elapsed() - beganMs);
       deps.emit({
         name: "backup.failed",
         run,
