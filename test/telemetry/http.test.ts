@@ -247,7 +247,7 @@ describe("whoever asks badly", () => {
   });
 
   test("a reader that stops, or reads for ever, does not keep its page", async () => {
-    const large = { ...metricsPage, body: "x".repeat(20_000_000) };
+    const large = { ...metricsPage, body: "x".repeat(80_000_000) };
     for (const bound of [{ idleMs: 300 }, { responseMs: 300 }]) {
       await using server = await serve({
         metrics: { page: () => Promise.resolve(large) },
