@@ -35,7 +35,13 @@ export class PhaseTimer {
       this.#toldMs = nowMs;
       this.#emit({ name: "backup.progress", run: this.#run, phase, doneBytes, totalBytes });
     });
-    this.#emit({ name: "backup.phase", run: this.#run, phase, durationMs: Math.round(this.#clock.elapsed() - startedMs), bytes });
+    this.#emit({
+      name: "backup.phase",
+      run: this.#run,
+      phase,
+      durationMs: Math.round(this.#clock.elapsed() - startedMs),
+      bytes,
+    });
     return result;
   }
 }
