@@ -11,6 +11,8 @@ export default defineConfig({
       {
         test: {
           name: "fast",
+          // Many of them wait for a timer; on two cores vitest would start one worker by itself.
+          maxWorkers: 3,
           // Only a machine that is busy with something else comes near it.
           testTimeout: 30_000,
           include: ["test/**/*.test.ts"],
