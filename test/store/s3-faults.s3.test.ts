@@ -24,7 +24,7 @@ const body = Buffer.from("a manifest");
 
 let gateway: TestS3;
 let proxy: FaultProxy;
-/** Through the proxy, with the short patience of a test. */
+/** Through the proxy, with more patience than a busy machine needs for a part. */
 let store: Store;
 /** Around the proxy. */
 let plain: Bucket;
@@ -37,12 +37,14 @@ const through = (options: Partial<S3Options> = {}): Store => {
     bucket: `faults-${bucketNumber}`,
     prefix: "site/backups",
     partBytes,
-    idleTimeoutMs: 400,
+    idleTimeoutMs: 30_000,
     attempts: 3,
-    retryBudgetMs: 5000,
+    retryBudgetMs: 20_000,
     ...options,
   });
 };
+/** For what stalls for ever: long enough for a request that does not. */
+const hastyMs = 1500;
 
 beforeAll(async () => {
   gateway = await startS3();
@@ -119,7 +121,7 @@ describe("creating a document", () => {
     await expectFault(store.create("m", body, signal), "store-refused");
     expect(fired()).toBeGreaterThan(3);
     await expectNothing();
-  }, 30_000);
+  });
 
   test("a bit that flips on the way is noticed by the store, and nothing is stored", async () => {
     const fired = proxy.add({
@@ -148,10 +150,10 @@ describe("creating a document", () => {
   test("a store that does not read our bytes, or does not answer, is given up", async () => {
     const large = randomBytes(8 * 1024 * 1024);
     const fired = proxy.add({ method: "PUT", path: putObject, times: 3, mischief: { kind: "stall-request", at: 100 } });
-    await expectFault(store.create("m", large, signal), "store-unreachable");
+    await expectFault(through({ idleTimeoutMs: hastyMs }).create("m", large, signal), "store-unreachable");
     expect(fired()).toBe(3);
     await expectNothing();
-  }, 20_000);
+  });
 
   test("a session that has expired and a clock that is wrong are named", async () => {
     const expired = proxy.add({ method: "PUT", path: putObject, mischief: answer(403, "ExpiredToken") });
@@ -208,12 +210,15 @@ describe("creating a document", () => {
   });
 
   test("an abort ends even a request that hangs", async () => {
-    const fired = proxy.add({ method: "PUT", path: putObject, mischief: { kind: "delay", ms: 300 } });
-    const started = performance.now();
-    await expectFault(store.create("m", body, AbortSignal.timeout(50)), "interrupted");
-    expect(performance.now() - started).toBeLessThan(250);
+    const abort = new AbortController();
+    const fired = proxy.add({
+      method: "PUT",
+      path: putObject,
+      mischief: { kind: "stall-request", at: 0 },
+      meanwhile: async () => abort.abort(),
+    });
+    await expectFault(store.create("m", body, abort.signal), "interrupted");
     expect(fired()).toBe(1);
-    await new Promise((resolve) => setTimeout(resolve, 400));
   });
 });
 
@@ -235,7 +240,7 @@ describe("uploading", () => {
       expect(fired()).toBe(times);
       await expectStored(name, threeParts);
     }
-  }, 20_000);
+  });
 
   test("a lost reply is settled by reading everything where the store knows no checksum", async () => {
     const fired = proxy.add({ method: "POST", path: complete, times: 3, mischief: lost });
@@ -243,7 +248,7 @@ describe("uploading", () => {
     expect(fired()).toBe(3);
     expect(proxy.requests.filter((each) => each.startsWith("GET") && each.includes("/u?"))).not.toEqual([]);
     await expectStored("u", threeParts);
-  }, 20_000);
+  });
 
   test("a lost reply to an upload of one request is settled by looking", async () => {
     const fired = proxy.add({ method: "PUT", path: putObject, times: 2, mischief: lost });
@@ -281,7 +286,7 @@ describe("uploading", () => {
     await expectFault(impatient.upload("v", pieces(threeParts), signal), "store-unreachable");
     expect(always()).toBeGreaterThan(2);
     expect(await plain.store.head("v", signal)).toBeUndefined();
-  }, 20_000);
+  });
 
   test("a 200 with an error inside, although the object was made, is a success in the end", async () => {
     const inside: Mischief = { kind: "replace-reply", status: 200, body: s3Error("InternalError") };
@@ -297,7 +302,7 @@ describe("uploading", () => {
     await upload();
     expect(fired()).toBe(1);
     await expectStored("u", threeParts);
-  }, 20_000);
+  });
 
   test("a part whose bytes stall is sent again", async () => {
     const fired = proxy.add({
@@ -306,7 +311,7 @@ describe("uploading", () => {
       after: 1,
       mischief: { kind: "stall-request", at: 70_000 },
     });
-    await upload();
+    await upload(through({ idleTimeoutMs: hastyMs }));
     expect(fired()).toBe(1);
     await expectStored("u", threeParts);
   });
@@ -314,10 +319,11 @@ describe("uploading", () => {
   test("a store that stalls for ever is given up within the budget", async () => {
     const mischief = { kind: "stall-request", at: 70_000 } as const;
     const fired = proxy.add({ method: "PUT", path: uploadPart, times: Infinity, mischief });
-    await expectFault(upload(through({ retryBudgetMs: 1000, attempts: 1 })), "store-unreachable");
+    const impatient = through({ idleTimeoutMs: hastyMs, retryBudgetMs: 1000, attempts: 1 });
+    await expectFault(upload(impatient), "store-unreachable");
     expect(fired()).toBeGreaterThan(2);
     await expectNothing();
-  }, 20_000);
+  });
 
   test.each(["crc32c", "none"] as const)(
     "a bit that flips in a part is noticed and the part sent again (%s)",
@@ -340,14 +346,14 @@ describe("uploading", () => {
     await expectFault(upload(), "store-damaged");
     expect(fired()).toBeGreaterThan(2);
     await expectNothing();
-  }, 20_000);
+  });
 
   test("overload that outlasts the SDK's tries is waited for within the upload's budget", async () => {
     const fired = proxy.add({ method: "PUT", path: uploadPart, times: 12, mischief: answer(503, "SlowDown") });
     await upload(through({ retryBudgetMs: 30_000 }));
     expect(fired()).toBe(12);
     await expectStored("u", threeParts);
-  }, 40_000);
+  });
 
   test("an upload that takes longer than its budget outlives a short trouble early and another one late", async () => {
     const early = proxy.add({ method: "PUT", path: /partNumber=1&/, mischief: answer(503, "SlowDown") });
@@ -360,7 +366,7 @@ describe("uploading", () => {
     await through({ retryBudgetMs: 1000, attempts: 1 }).upload("u", slow(), signal);
     expect([early(), late()]).toEqual([1, 1]);
     await expectStored("u", threeParts);
-  }, 20_000);
+  });
 
   test("keys that are withdrawn in the middle of an upload end it", async () => {
     const fired = proxy.add({ method: "PUT", path: uploadPart, after: 1, mischief: answer(403, "InvalidAccessKeyId") });
@@ -382,8 +388,9 @@ describe("uploading", () => {
     await expectFault(upload(), "store-denied");
     expect([part() > 0, abort()]).toEqual([true, 3]);
     expect(await plain.leftovers()).toBe(1);
-    expect(await store.sweep(0, signal)).toBe(1);
-  }, 20_000);
+    // By the server's Date, which may be a second old, the upload may have begun in the future.
+    await expect.poll(async () => await store.sweep(0, signal), { timeout: 30_000 }).toBe(1);
+  });
 });
 
 describe("reading", () => {
@@ -391,29 +398,27 @@ describe("reading", () => {
     await plain.store.upload("u", pieces(threeParts), signal);
     await plain.store.create("m", body, signal);
   });
-  const download = async (): Promise<Buffer> => await gathered(store.download("u", signal));
+  const download = async (by = store): Promise<Buffer> => await gathered(by.download("u", signal));
 
   test("a body that stalls is given up", async () => {
     const fired = proxy.add({ method: "GET", path: /\/u/, mischief: { kind: "stall-reply", at: 100_000 } });
-    const started = performance.now();
-    const fault = await expectFault(download(), "store-unreachable");
-    expect(fault.message).toContain("400 ms");
-    expect(performance.now() - started).toBeLessThan(3000);
+    const fault = await expectFault(download(through({ idleTimeoutMs: hastyMs })), "store-unreachable");
+    expect(fault.message).toContain(`${hastyMs} ms`);
     expect(fired()).toBe(1);
   });
 
   test("a slow consumer is no stalled store", async () => {
     let bytes = 0;
-    for await (const chunk of store.download("u", signal)) {
-      if (bytes === 0) await new Promise((resolve) => setTimeout(resolve, 1200));
+    for await (const chunk of through({ idleTimeoutMs: hastyMs }).download("u", signal)) {
+      if (bytes === 0) await new Promise((resolve) => setTimeout(resolve, 2 * hastyMs));
       bytes += chunk.length;
     }
     expect(bytes).toBe(threeParts.length);
   });
 
   test("an answer that never begins is asked for again", async () => {
-    const fired = proxy.add({ method: "GET", path: /\/u/, mischief: { kind: "delay", ms: 1000 } });
-    expect((await download()).length).toBe(threeParts.length);
+    const fired = proxy.add({ method: "GET", path: /\/u/, mischief: { kind: "delay", ms: 3 * hastyMs } });
+    expect((await download(through({ idleTimeoutMs: hastyMs }))).length).toBe(threeParts.length);
     expect(fired()).toBe(1);
   });
 
@@ -447,10 +452,16 @@ describe("reading", () => {
 
   test("an abort ends a body that stalls at once", async () => {
     const fired = proxy.add({ method: "GET", path: /\/u/, mischief: { kind: "stall-reply", at: 1000 } });
-    const patient = through({ idleTimeoutMs: 60_000 });
-    const reading = gathered(patient.download("u", AbortSignal.timeout(150)));
+    const abort = new AbortController();
+    let bytes = 0;
+    const reading = (async () => {
+      for await (const chunk of through({ idleTimeoutMs: 600_000 }).download("u", abort.signal)) {
+        bytes += chunk.length;
+        setTimeout(() => abort.abort(), 50); // the next one is waited for by then
+      }
+    })();
     await expectFault(reading, "interrupted");
-    expect(fired()).toBe(1);
+    expect([fired(), bytes]).toEqual([1, 1000]);
   });
 
   test("a listing that answers 503 for a while, then a page with an error inside, is told right", async () => {
@@ -517,8 +528,7 @@ test.each(["http", "https"])(
     });
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const endpoint = `${scheme}://127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    const hanging = through({ endpoint, attempts: 1, retryBudgetMs: 0, connectTimeoutMs: 400 });
-    const started = performance.now();
+    const hanging = through({ endpoint, idleTimeoutMs: 400, attempts: 1, retryBudgetMs: 0, connectTimeoutMs: 400 });
     for (const attempt of [
       () => hanging.create("m", body, signal),
       () => hanging.upload("u", pieces(threeParts), signal),
@@ -532,11 +542,9 @@ test.each(["http", "https"])(
       await expectFault(attempt(), "store-unreachable");
     }
     expect(accepted).toBeGreaterThan(7);
-    expect(performance.now() - started).toBeLessThan(15_000);
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => silent.close(resolve));
   },
-  20_000,
 );
 
 describe("TLS", () => {
