@@ -4,7 +4,8 @@ import { z } from "zod";
 
 /**
  * Adds up the reports in a directory (vitest's JSON, or the two counts alone) and prints the closing line `N passed, N failed`. A test that was skipped
- * counts as failed: what cannot run here is a missing tool, and that is a failure. Ends with 1 when anything failed or nothing ran.
+ * counts as failed: what cannot run here is a missing tool, and that is a failure. Ends with 1 when anything failed or nothing ran. A test that
+ * passed only at its second try is named, with the first words of what went wrong at the first.
  */
 
 const schema = z.object({
@@ -18,7 +19,9 @@ const schema = z.object({
         name: z.string(),
         status: z.string(),
         message: z.string().optional(),
-        assertionResults: z.array(z.object({ status: z.string(), fullName: z.string() })),
+        assertionResults: z.array(
+          z.object({ status: z.string(), fullName: z.string(), failureMessages: z.array(z.string()).default([]) }),
+        ),
       }),
     )
     .default([]),
@@ -32,8 +35,13 @@ for (const name of (await readdir(directory)).filter((file) => file.endsWith(".j
   passed += report.numPassedTests;
   failed += report.numFailedTests + report.numPendingTests + report.numTodoTests;
   for (const file of report.testResults) {
-    for (const { status, fullName } of file.assertionResults) {
+    for (const { status, fullName, failureMessages } of file.assertionResults) {
       if (status !== "passed") console.log(`${status}: ${file.name}: ${fullName}`);
+      // What passed and has failures nevertheless was tried again.
+      else if (failureMessages.length > 0) {
+        console.log(`second try: ${file.name}: ${fullName}`);
+        console.log(`  ${failureMessages.join("\n").split("\n", 1).join()}`);
+      }
     }
     // A file that cannot be loaded has no tests that could have failed.
     if (file.status !== "failed" || file.assertionResults.some(({ status }) => status === "failed")) continue;

@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
 const total = fileURLToPath(new URL("../../scripts/total.ts", import.meta.url));
+const vitest = fileURLToPath(new URL("../../node_modules/vitest/vitest.mjs", import.meta.url));
 
 async function totalOf(...reports: readonly object[]): Promise<{ readonly status: number; readonly said: string }> {
   const directory = await mkdtemp(join(tmpdir(), "lifeboat-total-"));
@@ -41,6 +42,53 @@ test("a failed test is named and fails the whole", async () => {
     status: 1,
     said: "failed: a.test.ts: a promise\n8 passed, 1 failed\n",
   });
+});
+
+test("a test that passed only at its second try is named with its first failure, and passes", async () => {
+  const again = {
+    numPassedTests: 2,
+    numFailedTests: 0,
+    testResults: [
+      {
+        name: "a.test.ts",
+        status: "passed",
+        assertionResults: [
+          { status: "passed", fullName: "a promise", failureMessages: [] },
+          { status: "passed", fullName: "another one", failureMessages: ["Error: not yet\n    at a.test.ts:1:1"] },
+        ],
+      },
+    ],
+  };
+  expect(await totalOf(passed, again)).toEqual({
+    status: 0,
+    said: "second try: a.test.ts: another one\n  Error: not yet\n9 passed, 0 failed\n",
+  });
+});
+
+test("vitest's own report tells a second try", { timeout: 120_000 }, async () => {
+  const directory = await mkdtemp(join(tmpdir(), "lifeboat-total-"));
+  try {
+    const tests = `
+      let tries = 0;
+      test("at once", () => undefined);
+      test("at the second try", () => { if (tries++ === 0) throw new Error("not yet"); });
+      test("never", () => { throw new Error("never"); });
+    `;
+    await writeFile(join(directory, "x.test.js"), tests);
+    const options = ["--globals", "--retry=1", `--root=${directory}`];
+    const reporting = ["--reporter=json", `--outputFile.json=${join(directory, "report.json")}`];
+    await new Promise((resolve) => {
+      execFile(process.execPath, [vitest, "run", ...options, ...reporting], { cwd: directory }, resolve);
+    });
+    const report = JSON.parse(await readFile(join(directory, "report.json"), "utf8")) as object;
+    const file = join(directory, "x.test.js");
+    expect(await totalOf(report)).toEqual({
+      status: 1,
+      said: `second try: ${file}: at the second try\n  Error: not yet\nfailed: ${file}: never\n2 passed, 1 failed\n`,
+    });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 });
 
 test("a file that cannot be loaded counts as failed, though none of its tests ran", async () => {
