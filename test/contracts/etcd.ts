@@ -26,7 +26,7 @@ export interface EtcdSubject extends AsyncDisposable {
 export function etcdContract(name: string, start: () => Promise<EtcdSubject>, startMs = 30_000): void {
   describe(name, () => {
     let subject: EtcdSubject;
-    const signal = (): AbortSignal => AbortSignal.timeout(15_000);
+    const signal = (): AbortSignal => AbortSignal.timeout(60_000);
     const first = (): MemberAddress => subject.voters[0] ?? subject.down;
 
     beforeAll(async () => {

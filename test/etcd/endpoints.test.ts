@@ -8,7 +8,9 @@ import { expect, test } from "vitest";
 import { openEtcd } from "../../src/etcd/connect.ts";
 import { startHostileServer } from "./hostile-server.ts";
 
-const timeouts = { connectMs: 500, callMs: 1000 };
+const timeouts = { connectMs: 3000, callMs: 6000 };
+/** For a server that never answers. */
+const hasty = { connectMs: 500, callMs: 1000 };
 const html: RequestListener = (_request, response) =>
   response.writeHead(404, { "content-type": "text/html" }).end("<html>");
 
@@ -44,14 +46,13 @@ test("a server that greets in its own language is no etcd", async () => {
 test("a server that accepts and stays silent is unreachable, within the bounds of connecting and one look", async () => {
   await using server = await listen(createTcpServer(() => undefined));
   for (const url of [server.url, server.url.replace("http:", "https:")]) {
-    const started = performance.now();
-    await expect(askMembers(url)).rejects.toMatchObject({
+    // Without bounds it would outlast the test.
+    await expect(askMembers(url, hasty)).rejects.toMatchObject({
       code: "etcd-unreachable",
       message: expect.stringContaining("does not answer"),
     });
-    expect(performance.now() - started).toBeLessThan(5000);
   }
-}, 15_000);
+});
 
 test("an etcd 2 server is refused by its version", async () => {
   const two: RequestListener = (request, response) =>
@@ -109,23 +110,21 @@ test("one endpoint that is down or wrong does not hide the one that answers; whe
 });
 
 test("a member that does not answer in time is etcd-timeout, not unreachable", async () => {
-  await using server = await startHostileServer({ delayMs: 3000 });
-  await expect(askMembers(server.url)).rejects.toMatchObject({
+  await using server = await startHostileServer({ delayMs: 5000 });
+  await expect(askMembers(server.url, hasty)).rejects.toMatchObject({
     code: "etcd-timeout",
     message: expect.stringContaining("MemberList"),
   });
 });
 
 test("an aborted call ends at once as interrupted", async () => {
-  await using server = await startHostileServer({ delayMs: 3000 });
-  await using etcd = openEtcd({ endpoints: [server.url] });
+  await using server = await startHostileServer({ delayMs: 600_000 });
+  await using etcd = openEtcd({ endpoints: [server.url], timeouts: { ...timeouts, callMs: 600_000 } });
   await using member = etcd.connect({ name: "m", url: server.url });
   const aborter = new AbortController();
   const asked = member.status(aborter.signal);
-  const started = performance.now();
   aborter.abort();
   await expect(asked).rejects.toMatchObject({ code: "interrupted" });
-  expect(performance.now() - started).toBeLessThan(200);
 });
 
 test("a Status of another member is given as it is, and one without header is no etcd's", async () => {
@@ -151,25 +150,23 @@ test("connections are counted, and a new one after the server went away is seen"
   await using second = await startHostileServer({}, Number(new URL(first.url).port));
   expect(second.url).toBe(first.url);
   await expect
-    .poll(
-      () =>
-        member.status(soon()).then(
-          () => "answered",
-          () => "not yet",
-        ),
-      { timeout: 5000 },
+    .poll(() =>
+      member.status(soon()).then(
+        () => "answered",
+        () => "not yet",
+      ),
     )
     .toBe("answered");
   expect(member.connections).toBe(2);
 });
 
-async function askMembers(url: string): Promise<unknown> {
-  await using etcd = openEtcd({ endpoints: [url], timeouts });
+async function askMembers(url: string, within = timeouts): Promise<unknown> {
+  await using etcd = openEtcd({ endpoints: [url], timeouts: within });
   return await etcd.members(soon());
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(10_000);
+  return AbortSignal.timeout(25_000);
 }
 
 async function listen(server: Server): Promise<{ url: string } & AsyncDisposable> {

@@ -116,5 +116,5 @@ async function count(etcd: Etcd, server: HostileServer): Promise<number> {
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(10_000);
+  return AbortSignal.timeout(25_000);
 }

@@ -32,7 +32,7 @@ test("an endless run of empty blobs can be left at any time, and is held back by
   await using etcd = openEtcd({ endpoints: [server.url] });
   await using member = etcd.connect({ name: "m", url: server.url });
   let seen = 0;
-  for await (const batch of member.snapshot(AbortSignal.timeout(5000))) {
+  for await (const batch of member.snapshot(AbortSignal.timeout(25_000))) {
     seen += batch.length;
     if (seen >= 3) break;
   }
@@ -51,7 +51,7 @@ test("back-pressure reaches the server: an idle consumer keeps it from sending a
   });
   await using etcd = openEtcd({ endpoints: [server.url] });
   await using member = etcd.connect({ name: "m", url: server.url });
-  for await (const batch of member.snapshot(AbortSignal.timeout(20_000))) {
+  for await (const batch of member.snapshot(AbortSignal.timeout(25_000))) {
     expect(batch.length).toBeGreaterThan(0);
     const stopped = await settled(() => server.sentMessages());
     expect(stopped).toBeGreaterThan(10);
@@ -114,7 +114,7 @@ test("messages before an error are handed over first", async () => {
   await using member = etcd.connect({ name: "m", url: server.url });
   let bytes = 0;
   await expect(async () => {
-    for await (const batch of member.snapshot(AbortSignal.timeout(5000))) {
+    for await (const batch of member.snapshot(AbortSignal.timeout(25_000))) {
       for (const message of batch) bytes += message.blob.length;
     }
   }).rejects.toMatchObject({ code: "etcd-refused", message: expect.stringContaining("disk on fire") });
@@ -126,7 +126,7 @@ async function collect(script: Script): Promise<readonly SnapshotMessage[]> {
   await using etcd = openEtcd({ endpoints: [server.url] });
   await using member = etcd.connect({ name: "m", url: server.url });
   const messages: SnapshotMessage[] = [];
-  for await (const batch of member.snapshot(AbortSignal.timeout(5000))) messages.push(...batch);
+  for await (const batch of member.snapshot(AbortSignal.timeout(25_000))) messages.push(...batch);
   return messages;
 }
 

@@ -127,7 +127,7 @@ test("files that are replaced while running are used for the next connection", a
   await using etcd = openEtcd({ endpoints: [server.url], tls: client("rotated"), ...quick });
   await expect(etcd.members(soon())).rejects.toMatchObject({ code: "etcd-tls" });
   await copy("client", "rotated");
-  await expect.poll(() => succeeds(etcd.members(soon())), { timeout: 5000 }).toBe(true);
+  await expect.poll(() => succeeds(etcd.members(soon()))).toBe(true);
 });
 
 test("a pair that is half replaced is waited for", async () => {
@@ -164,7 +164,7 @@ async function askMembers(url: string, tls: EtcdOptions["tls"]): Promise<unknown
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(10_000);
+  return AbortSignal.timeout(25_000);
 }
 
 async function succeeds(promise: Promise<unknown>): Promise<boolean> {

@@ -138,20 +138,17 @@ describe("encodeSpool and decodeStored", () => {
     const controller = new AbortController();
     const reason = new Fault("interrupted", "stopped by the test");
     let chunks = 0;
-    let abortedAt = 0;
     const run = (async () => {
       const options = { plainBytes: plain.length, compressionLevel: 1, recipients };
       for await (const chunk of encodeSpool(spool, options, controller.signal).bytes) {
         if (chunk.length > 0 && ++chunks === 3) {
           expect(openFiles()).toEqual([spool]);
-          abortedAt = performance.now();
           controller.abort(reason);
         }
       }
     })();
     await expect(run).rejects.toBe(reason);
     expect(chunks).toBeLessThan(6);
-    expect(performance.now() - abortedAt).toBeLessThan(1000);
     expect(openFiles()).toEqual([]);
   });
 

@@ -235,9 +235,7 @@ describe("a destination that fails", () => {
     expect(stalled).toBe(1); // the fault fired
     expect(destination.writableLength).toBeLessThan(2 * 2 ** 20);
     expect(log.lostLines()).toBeGreaterThan(3000);
-    const began = performance.now();
-    await log.flush();
-    expect(performance.now() - began).toBeLessThan(4000);
+    await log.flush(); // ends, although nothing was written
   });
 
   // A pipe whose reader is gone is what a dead journald leaves; /dev/full is a disk without room.
@@ -252,7 +250,8 @@ describe("a destination that fails", () => {
       await new Promise((resolve) => setTimeout(resolve, 50));
       process.stdout.write(String(log.lostLines()));
     `;
-      const shell = `exec "$0" --input-type=module -e "await new Promise((r) => setTimeout(r, 200)); $1" 2${redirection}`;
+      // The reader is gone before the first line is written.
+      const shell = `exec 2${redirection}; wait $!; exec "$0" --input-type=module -e "$1"`;
       const done = spawnSync("bash", ["-c", shell, process.execPath, source], { encoding: "utf8", timeout: 20_000 });
       expect(done.status).toBe(0);
       expect(Number(done.stdout)).toBe(50); // the fault fired
