@@ -33,7 +33,7 @@ interface Shown {
   readonly live: { readonly highestRevision: string; readonly members: readonly unknown[] };
 }
 
-describe.each(minors)("etcd %s", { timeout: 90_000 }, (minor) => {
+describe.each(minors)("etcd %s", { timeout: 180_000 }, (minor) => {
   let cluster: TestCluster;
   let site: Site;
   let backup: BackupAnswer;
@@ -58,7 +58,7 @@ describe.each(minors)("etcd %s", { timeout: 90_000 }, (minor) => {
     await cluster.put("unicode/ключ", "значение");
     await cluster.etcdctl(["del", "fill/00000007"]);
     await cluster.etcdctl(["lease", "grant", "3600"]);
-  }, 90_000);
+  });
 
   afterAll(async () => {
     await site[Symbol.asyncDispose]();

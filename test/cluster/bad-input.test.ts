@@ -54,7 +54,7 @@ const nobody = isRoot ? 65534 : process.geteuid?.();
 const asNobody = isRoot ? ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] : [];
 
 const password = "canary-of-the-password";
-const slow = { timeout: 60_000 };
+const slow = { timeout: 180_000 };
 
 let secure: TestCluster;
 let guarded: TestCluster;
@@ -92,7 +92,7 @@ beforeAll(async () => {
   await site.json(["backup", "--label", "second"]);
   users.config.cluster.auth = { username: "root", password: { file: join(users.directory, "password") } };
   await users.json(["backup"]);
-}, 90_000);
+});
 
 afterAll(async () => {
   for (const thing of [site, users, secure, guarded, s3]) await thing[Symbol.asyncDispose]();

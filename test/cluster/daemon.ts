@@ -61,7 +61,7 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
   const daemon: Omit<Daemon, "page" | "metric" | "untilMetric"> = {
     lines,
     ended,
-    async next(event, fits = () => true, withinMs = 30_000) {
+    async next(event, fits = () => true, withinMs = 60_000) {
       const events = [event].flat();
       const untilMs = performance.now() + withinMs;
       for (;;) {
@@ -95,7 +95,7 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
     throw error;
   });
   const page: Daemon["page"] = async (path) => {
-    const answer = await fetch(new URL(path, String(ready["listen"])), { signal: AbortSignal.timeout(10_000) });
+    const answer = await fetch(new URL(path, String(ready["listen"])), { signal: AbortSignal.timeout(30_000) });
     return { status: answer.status, body: await answer.text() };
   };
   const metric: Daemon["metric"] = async (name, ...labels) => findSeries((await page("/metrics")).body, name, labels);
@@ -103,7 +103,7 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
     ...daemon,
     page,
     metric,
-    async untilMetric(name, labels, fits, withinMs = 40_000) {
+    async untilMetric(name, labels, fits, withinMs = 60_000) {
       const untilMs = performance.now() + withinMs;
       for (;;) {
         const value = await metric(name, ...labels);

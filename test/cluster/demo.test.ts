@@ -38,9 +38,10 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
   test("--keep leaves everything running until Ctrl-C, and then nothing", async () => {
     await using demo = await startDemo("--keep");
     await demo.says("until you press Ctrl-C");
-    await sleep(500);
-    const [, metrics] = /^ +metrics +(http\S+)$/m.exec(demo.text()) ?? [];
-    expect(await (await fetch(metrics ?? "")).text()).toMatch(/^lifeboat_backup_last_status\{.*\} 1$/m);
+    const metrics = /^ +metrics +(http\S+)$/m;
+    await expect.poll(demo.text).toMatch(metrics);
+    const page = async () => await (await fetch(metrics.exec(demo.text())?.[1] ?? "")).text();
+    await expect.poll(page).toMatch(/^lifeboat_backup_last_status\{.*\} 1$/m);
     expect((await demo.remains()).length).toBeGreaterThanOrEqual(1 + 3 + 1); // the directory, members and the daemon
     demo.kill("SIGINT");
     expect(await demo.status, demo.text()).toBe(0);
@@ -50,12 +51,10 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
   test("killed in the middle, it leaves nothing either", async () => {
     await using demo = await startDemo();
     await demo.says("$ etcd-lifeboat run ");
-    await sleep(1000);
-    expect((await demo.remains()).length).toBeGreaterThan(4);
+    await expect.poll(async () => (await demo.remains()).length).toBeGreaterThan(4);
     demo.kill("SIGKILL");
     await demo.status;
-    for (let tries = 0; tries < 100 && (await demo.remains()).length > 0; tries++) await sleep(200);
-    expect(await demo.remains()).toEqual([]);
+    await expect.poll(demo.remains, { timeout: 60_000 }).toEqual([]);
   });
 });
 

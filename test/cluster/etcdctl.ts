@@ -20,6 +20,9 @@ export async function runEtcdctl(
     // Later ones know no other and warn about it.
     ...(minor === "3.3" && { ETCDCTL_API: "3" }),
     ETCDCTL_ENDPOINTS: endpoints.join(","),
+    // More than the two and five seconds that it has by itself, which a busy machine can need.
+    ETCDCTL_DIAL_TIMEOUT: "10s",
+    ETCDCTL_COMMAND_TIMEOUT: "20s",
     ...(tls && { ETCDCTL_CACERT: tls.ca, ETCDCTL_CERT: tls.cert, ETCDCTL_KEY: tls.key }),
     ...(auth && { ETCDCTL_USER: `${auth.username}:${auth.password}` }),
     ...options.env,

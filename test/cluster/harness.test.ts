@@ -50,7 +50,7 @@ describe("a cluster of three with TLS and authentication", () => {
       const through = { endpoints: [first?.clientUrl ?? ""] };
       await vi.waitFor(async () => {
         expect(await cluster.etcdctl(["get", "greeting"], through)).toContain("from two");
-      }, 20_000);
+      }, 60_000);
       second?.resume();
 
       const learner = await cluster.addMember({ learner: true });

@@ -81,10 +81,10 @@ export function createMember(
       });
     },
     async awaitReady() {
-      const deadline = AbortSignal.timeout(45_000);
+      const deadline = AbortSignal.timeout(90_000);
       while (!(await ready(member))) {
         if (!member.running || deadline.aborted) {
-          const what = member.running ? "does not get ready within 45 s" : "ended";
+          const what = member.running ? "does not get ready within 90 s" : "ended";
           throw new Error(`etcd ${plan.minor} ${plan.name} ${what}; the end of ${logFile}:\n${await logTail(logFile)}`);
         }
         await sleep(50);

@@ -96,7 +96,7 @@ export async function startS3(options: S3Options = {}): Promise<TestS3> {
       args.push("posix", ...(versioning ? ["--versioning-dir", versions] : []), directory);
       const env = { ROOT_ACCESS_KEY: accessKey, ROOT_SECRET_KEY: secretKey };
       server = await startServer(program, args, { log: logFile, cwd: home, env });
-      const deadline = AbortSignal.timeout(20_000);
+      const deadline = AbortSignal.timeout(60_000);
       while (!(await accepts(Number(ports.join())))) {
         if (!server.running || deadline.aborted) {
           throw new Error(`versitygw does not start; the end of ${logFile}:\n${await logTail(logFile)}`);

@@ -10,7 +10,7 @@ import { systemdHost } from "../cluster/servers.ts";
 
 /** A host with a systemd of its own, in namespaces of this one. It has a network of its own, too, with nothing but loopback. */
 export interface Host extends AsyncDisposable {
-  /** Runs a script of bash as root in an environment of its own, at most for a minute. */
+  /** Runs a script of bash as root in an environment of its own, at most for two minutes and a half. */
   readonly run: (script: string, input?: string) => Promise<Ran>;
   /** The same, and expects success; gives what it printed, trimmed. */
   readonly sh: (script: string, input?: string) => Promise<string>;
@@ -71,7 +71,7 @@ function programOf(base: string): readonly string[] {
 
 /** The process that is PID 1 on the host, once it has started everything. */
 async function systemdOf(server: ServerProcess, log: string): Promise<number> {
-  const deadlineMs = Date.now() + 90_000;
+  const deadlineMs = Date.now() + 150_000;
   while (Date.now() < deadlineMs && server.running) {
     await sleep(200);
     const [nspawn] = await childrenOf(server.pid);
@@ -103,7 +103,7 @@ function commands(systemd: number): Omit<Host, typeof Symbol.asyncDispose> {
   const run = async (script: string, input = ""): Promise<Ran> => {
     // A process group of its own: a signal that goes astray in there does not come back here.
     const child = spawn("nsenter", [...inside, "bash", "--norc", "-euo", "pipefail", "-c", script], {
-      timeout: 60_000,
+      timeout: 150_000,
       detached: true,
     });
     let [stdout, stderr] = ["", ""];
