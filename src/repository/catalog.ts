@@ -1,8 +1,9 @@
 import { Fault, isFault } from "../faults.ts";
 import type { Store } from "../store/store.ts";
+import { digestOf } from "./documents.ts";
 import { readLineage, type Lineage, type LineageHistory } from "./lineage.ts";
 import { readManifest, type Manifest } from "./manifest.ts";
-import { lineagesPrefix, manifestName, parseObjectName, type BackupName } from "./names.ts";
+import { lineagesPrefix, manifestName, parseObjectName, type BackupName, type ProofName } from "./names.ts";
 import type { TrustedKeys } from "./signature.ts";
 
 /** What the names in a repository say; manifests are read only where their content is needed. */
@@ -11,6 +12,8 @@ export interface Listing {
   readonly lineages: readonly string[];
   /** By time, oldest first. */
   readonly backups: readonly ListedBackup[];
+  /** In the order of their ids, which is that of their making. What a name claims is proven by nothing but the document itself. */
+  readonly proofs: readonly ListedProof[];
 }
 
 export interface ListedBackup {
@@ -21,24 +24,44 @@ export interface ListedBackup {
   readonly manifestBytes: number;
 }
 
+export interface ListedProof {
+  readonly lineage: string;
+  readonly proof: ProofName;
+  /** Size of the document. */
+  readonly proofBytes: number;
+}
+
 /** Lists the names under `lineages/`; what does not fit the grammar is left out. */
 export async function listRepository(store: Store, signal: AbortSignal): Promise<Listing> {
   const lineages = new Set<string>();
   const backups: ListedBackup[] = [];
+  const proofs: ListedProof[] = [];
   for await (const entry of store.list(lineagesPrefix, signal)) {
     const parsed = parseObjectName(entry.name);
-    if (parsed !== undefined) lineages.add(parsed.lineage);
-    if (parsed?.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes });
+    if (parsed === undefined) continue;
+    if (parsed.kind === "proof") {
+      proofs.push({ lineage: parsed.lineage, proof: parsed.proof, proofBytes: entry.storedBytes });
+      continue;
+    }
+    lineages.add(parsed.lineage);
+    if (parsed.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes });
   }
   return {
     lineages: [...lineages].toSorted(),
     backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
+    proofs: proofs.toSorted((a, b) => (a.proof.id < b.proof.id ? -1 : 1)),
   };
 }
 
 /** A manifest as read: either believed, or refused with the reason. A refused one is no backup, but it is never hidden. */
 export type CatalogEntry =
-  | { readonly listed: ListedBackup; readonly manifest: Manifest; readonly refused?: undefined }
+  | {
+      readonly listed: ListedBackup;
+      readonly manifest: Manifest;
+      /** Of its stored bytes: what its proofs are bound to. */
+      readonly manifestSha256: string;
+      readonly refused?: undefined;
+    }
   | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
 
 /** What a document must be to be believed. */
@@ -86,7 +109,12 @@ async function readEntry(
 ): Promise<CatalogEntry> {
   const name = manifestName(listed.lineage, listed.backup);
   try {
-    return { listed, manifest: readManifest(name, await store.read(name, signal), { ...listed, repository }, trusted) };
+    const bytes = await store.read(name, signal);
+    return {
+      listed,
+      manifest: readManifest(name, bytes, { ...listed, repository }, trusted),
+      manifestSha256: digestOf(bytes),
+    };
   } catch (error) {
     if (isFault(error, "manifest-invalid", "manifest-untrusted", "store-object-missing", "store-damaged")) {
       return { listed, refused: error };

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { Fault } from "../faults.ts";
 import { isUlid } from "./names.ts";
@@ -56,6 +57,11 @@ export function checkDocument<T>(name: string, value: unknown, schema: z.ZodType
       hint: "a newer etcd-lifeboat may have written it, or it was damaged",
     },
   );
+}
+
+/** SHA-256 of a document's stored bytes: what binds a proof to its manifest. */
+export function digestOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** etcd prints IDs as unpadded lower-case hexadecimal; so do we. */

@@ -1,20 +1,10 @@
 import { z } from "zod";
-import {
-  byteCount,
-  hexId,
-  int64Field,
-  sha256Field,
-  timeField,
-  toJson,
-  uint64Field,
-  ulidField,
-  checkDocument,
-  parseJson,
-} from "./documents.ts";
+import { byteCount, hexId, int64Field, sha256Field, timeField, uint64Field, ulidField } from "./documents.ts";
 import { Fault } from "../faults.ts";
 import { isObjectName } from "../store/store.ts";
 import { isScheduleName, isSnapshotObject, parseBackupName } from "./names.ts";
-import { verifySignature, type Signer, type TrustedKeys } from "./signature.ts";
+import type { Signer, TrustedKeys } from "./signature.ts";
+import { readSigned, signedJsonSchema, writeSigned } from "./signed.ts";
 
 /**
  * The commit record of a backup, format 1 (docs/formats/manifest-v1.md). It is written last and never changes; a backup without one does not exist.
@@ -135,23 +125,12 @@ const bodySchema = z.strictObject({
   note: z.strictObject({ object: objectField, storedBytes: byteCount, sha256: sha256Field }),
 });
 
-const signatureField = z.strictObject({
-  algorithm: z.literal("ed25519"),
-  /** SHA-256 of the public key in SubjectPublicKeyInfo DER. */
-  key: sha256Field,
-  value: z.base64(),
-});
-
 export type Manifest = z.output<typeof bodySchema>;
 export type ManifestMember = z.output<typeof memberField>;
 
 /** The bytes to commit, signed when there is a signer. Refuses to write what it could not read again. */
 export function writeManifest(manifest: Manifest, signer: Signer | undefined): Uint8Array {
-  const body = toJson(manifest);
-  checkDocument(`the manifest of ${manifest.backup}`, JSON.parse(body), bodySchema);
-  const text =
-    signer === undefined ? body : `${body.slice(0, -1)},"signature":${JSON.stringify(signer.sign(Buffer.from(body)))}}`;
-  return Buffer.from(`${text}\n`);
+  return writeSigned(`the manifest of ${manifest.backup}`, manifest, bodySchema, signer);
 }
 
 /**
@@ -164,15 +143,7 @@ export function readManifest(
   expected: { readonly repository: string; readonly lineage: string; readonly backup: string },
   trusted: TrustedKeys | undefined,
 ): Manifest {
-  const value = parseJson(name, bytes);
-  const { signature, ...body } = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
-  // The signature covers the compact form of everything else, keys in the order of the file (docs/formats/manifest-v1.md).
-  if (trusted !== undefined) {
-    const parsed =
-      signature === undefined ? undefined : checkDocument(`the signature of ${name}`, signature, signatureField);
-    verifySignature(name, Buffer.from(JSON.stringify(body)), parsed, trusted);
-  }
-  const manifest = checkDocument(name, body, bodySchema);
+  const manifest = readSigned(name, bytes, bodySchema, trusted);
   if (manifest.lineage !== expected.lineage || manifest.backup !== expected.backup) {
     throw new Fault("manifest-invalid", `${name} holds the manifest of ${manifest.lineage}/${manifest.backup}`, {
       hint: "an object was copied or renamed inside the store",
@@ -196,5 +167,5 @@ export function readManifest(
 
 /** JSON Schema of format 1, published in docs/formats. */
 export function manifestJsonSchema(): unknown {
-  return z.toJSONSchema(bodySchema.extend({ signature: signatureField.optional() }), { io: "input" });
+  return signedJsonSchema(bodySchema);
 }

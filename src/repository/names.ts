@@ -19,6 +19,9 @@ const snapshotPattern = new RegExp(
   `^${ulid}\\.(?:db\\.zst|db\\.zst\\.age|extras\\.tar\\.zst|extras\\.tar\\.zst\\.age|RESTORE\\.md)$`,
 );
 const manifestPattern = new RegExp(`^lineages/(${ulid})/backups/([^/]+)\\.json$`);
+const proofPattern = new RegExp(
+  `^lineages/(${ulid})/proofs/([^/]+)\\.(?:(hashkv)\\.(proven|sealed)|(boot)\\.(passed|failed))\\.(${ulid})\\.json$`,
+);
 
 export const repositoryDocumentName = "repository.json";
 export const lineagesPrefix = "lineages/";
@@ -87,6 +90,17 @@ export function manifestName(lineage: string, backup: string): string {
   return `${manifestsPrefix(lineage)}${backup}.json`;
 }
 
+/** What a proof's name says: whose it is, and what it found. Only the document itself proves anything. */
+export type ProofName = { readonly backup: string; readonly id: string } & (
+  | { readonly kind: "hashkv"; readonly verdict: "proven" | "sealed" }
+  | { readonly kind: "boot"; readonly verdict: "passed" | "failed" }
+);
+
+export function proofName(lineage: string, proof: ProofName): string {
+  if (parseBackupName(proof.backup) === undefined) throw new Fault("usage", `"${proof.backup}" is no backup id`);
+  return `${lineagesPrefix}${known(lineage)}/proofs/${proof.backup}.${proof.kind}.${proof.verdict}.${known(proof.id)}.json`;
+}
+
 /** Data objects of one backup: each is `<prefix><suffix>`, so that they are found and collected together. */
 export function snapshotObjects(
   lineage: string,
@@ -107,16 +121,29 @@ export function isSnapshotObject(lineage: string, name: string): boolean {
 /** What an object name in a listing is; undefined for everything that is foreign. */
 export type ListedName =
   | { readonly kind: "lineage"; readonly lineage: string }
-  | { readonly kind: "manifest"; readonly lineage: string; readonly backup: string; readonly name: BackupName };
+  | { readonly kind: "manifest"; readonly lineage: string; readonly backup: string; readonly name: BackupName }
+  | { readonly kind: "proof"; readonly lineage: string; readonly proof: ProofName };
 
 export function parseObjectName(text: string): ListedName | undefined {
   const lineage = lineagePattern.exec(text);
   if (lineage !== null) return { kind: "lineage", lineage: lineage[1] ?? "" };
   const manifest = manifestPattern.exec(text);
-  if (manifest === null) return undefined;
+  if (manifest === null) return parseProofObject(text);
   const backup = manifest[2] ?? "";
   const name = parseBackupName(backup);
   return name === undefined ? undefined : { kind: "manifest", lineage: manifest[1] ?? "", backup, name };
+}
+
+function parseProofObject(text: string): ListedName | undefined {
+  const match = proofPattern.exec(text);
+  if (match === null) return undefined;
+  const [, lineage = "", backup = "", hashkv, hashkvVerdict, , bootVerdict, id = ""] = match;
+  if (parseBackupName(backup) === undefined) return undefined;
+  const found: Pick<ProofName, "kind" | "verdict"> =
+    hashkv === undefined
+      ? { kind: "boot", verdict: bootVerdict === "passed" ? "passed" : "failed" }
+      : { kind: "hashkv", verdict: hashkvVerdict === "proven" ? "proven" : "sealed" };
+  return { kind: "proof", lineage, proof: { backup, id, ...found } as ProofName };
 }
 
 function known(id: string): string {

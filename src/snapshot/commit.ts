@@ -1,7 +1,7 @@
 import { Fault, isFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import type { Clock } from "../clock.ts";
-import { formatInstant } from "../repository/documents.ts";
+import { digestOf, formatInstant } from "../repository/documents.ts";
 import { writeManifest, type Manifest } from "../repository/manifest.ts";
 import { manifestName, snapshotObjects } from "../repository/names.ts";
 import type { Signer } from "../repository/signature.ts";
@@ -36,7 +36,12 @@ export interface CommitDependencies {
 }
 
 export type Commit =
-  | { readonly kind: "committed"; readonly manifest: Manifest }
+  | {
+      readonly kind: "committed";
+      readonly manifest: Manifest;
+      /** Of its stored bytes: what its proofs are bound to. */
+      readonly manifestSha256: string;
+    }
   /** The manifest's key is taken. What was stored here is then an orphan, harmless and collected later. */
   | { readonly kind: "taken" };
 
@@ -87,15 +92,16 @@ export async function commitBackup(
     };
     const note = await storeNote(store, objects.note, document, signal);
     const manifest: Manifest = { ...document, note };
+    const bytes = writeManifest(manifest, encoder.signer);
     failpoint("note-stored");
     try {
-      await store.create(manifestName(draft.lineage, draft.backup), writeManifest(manifest, encoder.signer), signal);
+      await store.create(manifestName(draft.lineage, draft.backup), bytes, signal);
     } catch (error) {
       if (!isFault(error, "store-exists")) throw error;
       return { kind: "taken" };
     }
     failpoint("manifest-stored");
-    return { kind: "committed", manifest };
+    return { kind: "committed", manifest, manifestSha256: digestOf(bytes) };
   });
 }
 

@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { isFault } from "../../src/faults.ts";
 import { manifestJsonSchema, readManifest, writeManifest, type Manifest } from "../../src/repository/manifest.ts";
 import { openSigner, openTrustedKeys } from "../../src/repository/signature.ts";
+import { freshKeys } from "./keys.ts";
 import { backupId, encryptedManifest, lineageId, repositoryId, sampleManifest } from "./sample.ts";
 
 const here = { repository: repositoryId, lineage: lineageId, backup: backupId };
@@ -19,15 +20,6 @@ const code = (work: () => unknown): string => {
     return isFault(error) ? error.code : String(error);
   }
 };
-function keys(): { signer: ReturnType<typeof openSigner>; trusted: ReturnType<typeof openTrustedKeys> } {
-  const pair = generateKeyPairSync("ed25519");
-  return {
-    signer: openSigner(pair.privateKey.export({ type: "pkcs8", format: "pem" }).toString(), "test"),
-    trusted: openTrustedKeys([
-      { pem: pair.publicKey.export({ type: "spki", format: "pem" }).toString(), origin: "test" },
-    ]),
-  };
-}
 const edited = (bytes: Uint8Array, edit: (document: Record<string, unknown>) => void): Buffer => {
   const document = JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>;
   edit(document);
@@ -121,22 +113,22 @@ describe("a manifest", () => {
 
 describe("where keys are trusted", () => {
   test("a manifest that one of them signed is believed", () => {
-    const { signer, trusted } = keys();
+    const { signer, trusted } = freshKeys();
     expect(readManifest(name, writeManifest(sampleManifest(), signer), here, trusted)).toEqual(sampleManifest());
   });
 
   test("an unsigned one and one of a foreign key are refused", () => {
-    const { trusted } = keys();
+    const { trusted } = freshKeys();
     expect(() => readManifest(name, writeManifest(sampleManifest(), undefined), here, trusted)).toThrow(
       /is not signed/,
     );
-    expect(() => readManifest(name, writeManifest(sampleManifest(), keys().signer), here, trusted)).toThrow(
+    expect(() => readManifest(name, writeManifest(sampleManifest(), freshKeys().signer), here, trusted)).toThrow(
       /unknown key/,
     );
   });
 
   test("a signature that is malformed or taken from another manifest is refused", () => {
-    const { signer, trusted } = keys();
+    const { signer, trusted } = freshKeys();
     const bytes = writeManifest(sampleManifest(), signer);
     const other = JSON.parse(Buffer.from(writeManifest(encryptedManifest(), signer)).toString()) as Record<
       string,
@@ -149,7 +141,7 @@ describe("where keys are trusted", () => {
   });
 
   test("a changed byte is refused, or changes nothing that the manifest says", () => {
-    const { signer, trusted } = keys();
+    const { signer, trusted } = freshKeys();
     const bytes = writeManifest(encryptedManifest(), signer);
     let refused = 0;
     fc.assert(

@@ -10,10 +10,12 @@ import {
   parseBackupName,
   parseObjectName,
   parseStamp,
+  proofName,
   snapshotObjects,
+  type ProofName,
 } from "../../src/repository/names.ts";
 import { isObjectName } from "../../src/store/store.ts";
-import { lineageId, snapshotId } from "./sample.ts";
+import { backupId, lineageId, snapshotId } from "./sample.ts";
 
 const crockford = Array.from("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
 const ulids = fc
@@ -24,6 +26,17 @@ const ulids = fc
   .map(([first, rest]) => first + rest.join(""));
 const seconds = fc.integer({ min: 0, max: 4_102_444_800 }).map((second) => second * 1000);
 const schedules = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,30}$/);
+
+const proofs = fc.constantFrom<readonly ["hashkv", "proven" | "sealed"] | readonly ["boot", "passed" | "failed"]>(
+  ["hashkv", "proven"],
+  ["hashkv", "sealed"],
+  ["boot", "passed"],
+  ["boot", "failed"],
+);
+const backups = fc.oneof(
+  fc.tuple(seconds, schedules).map(([timeMs, schedule]) => formatBackupName({ kind: "slot", timeMs, schedule })),
+  fc.tuple(seconds, ulids).map(([timeMs, id]) => formatBackupName({ kind: "demand", timeMs, id })),
+);
 
 describe("names", () => {
   test("every backup name, manifest name and object name comes back as it was", () => {
@@ -40,6 +53,59 @@ describe("names", () => {
         }
       }),
     );
+  });
+
+  test("every proof's name comes back as it was, and says what no other name says", () => {
+    fc.assert(
+      fc.property(ulids, ulids, backups, proofs, (lineage, id, backup, [kind, verdict]) => {
+        const proof = { backup, id, kind, verdict } as ProofName;
+        const name = proofName(lineage, proof);
+        expect(parseObjectName(name)).toEqual({ kind: "proof", lineage, proof });
+        expect(isObjectName(name)).toBe(true);
+        expect(isSnapshotObject(lineage, name)).toBe(false);
+      }),
+    );
+  });
+
+  test("a proof's name with any one character changed is foreign, or formats to the same text", () => {
+    fc.assert(
+      fc.property(
+        ulids,
+        ulids,
+        backups,
+        proofs,
+        fc.nat(),
+        fc.string({ unit: "binary", maxLength: 2 }),
+        (lineage, id, backup, [kind, verdict], at, put) => {
+          const name = proofName(lineage, { backup, id, kind, verdict } as ProofName);
+          const where = at % name.length;
+          const changed = name.slice(0, where) + put + name.slice(where + 1);
+          const parsed = parseObjectName(changed);
+          if (parsed?.kind === "proof") expect(proofName(parsed.lineage, parsed.proof)).toBe(changed);
+          else expect(parsed).toBeUndefined();
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  test.each([
+    `${backupId}.hashkv.proven.${snapshotId}`,
+    `${backupId}.hashkv.passed.${snapshotId}.json`,
+    `${backupId}.boot.proven.${snapshotId}.json`,
+    `${backupId}.hashkv.PROVEN.${snapshotId}.json`,
+    `${backupId}.drill.passed.${snapshotId}.json`,
+    `${backupId}.hashkv..${snapshotId}.json`,
+    `${backupId}.hashkv.proven.sealed.${snapshotId}.json`,
+    `${backupId}.json.hashkv.proven.${snapshotId}.json`,
+    `${backupId}/hashkv.proven.${snapshotId}.json`,
+    `${backupId}.hashkv.proven.${snapshotId.toLowerCase()}.json`,
+    `${backupId}.hashkv.proven.${snapshotId}.json.gone`,
+    `${backupId}.hashkv.proven.json`,
+    `20260230T000000Z.slot.hourly.hashkv.proven.${snapshotId}.json`,
+    `.hashkv.proven.${snapshotId}.json`,
+  ])("%j is no proof", (file) => {
+    expect(parseObjectName(`lineages/${lineageId}/proofs/${file}`)).toBeUndefined();
   });
 
   test("names sort by time", () => {
@@ -104,6 +170,10 @@ describe("names", () => {
     expect(() => manifestName("../x", "20260101T000000Z.slot.hourly")).toThrow(/no id/);
     expect(() => manifestName(lineageId, "../../repository")).toThrow(/no backup id/);
     expect(() => snapshotObjects(lineageId, "x/y", false)).toThrow(/no id/);
+    const proof = { kind: "hashkv", verdict: "proven" } as const;
+    expect(() => proofName("..", { ...proof, backup: backupId, id: snapshotId })).toThrow(/no id/);
+    expect(() => proofName(lineageId, { ...proof, backup: "../x", id: snapshotId })).toThrow(/no backup id/);
+    expect(() => proofName(lineageId, { ...proof, backup: backupId, id: "../x" })).toThrow(/no id/);
   });
 
   test("a data object belongs to its own lineage only", () => {

@@ -1,8 +1,10 @@
 import { manifestSchemaId, type Manifest } from "../../src/repository/manifest.ts";
+import { proofSchemaId, type BootProof, type HashkvProof } from "../../src/repository/proof.ts";
 
 export const repositoryId = "01JQAAAAAAAAAAAAAAAAAAAAAA";
 export const lineageId = "01JQBBBBBBBBBBBBBBBBBBBBBB";
 export const snapshotId = "01JQCCCCCCCCCCCCCCCCCCCCCC";
+export const proofId = "01JQDDDDDDDDDDDDDDDDDDDDDD";
 export const backupId = "20260301T120000Z.slot.hourly";
 const sha = (digit: string): string => digit.repeat(64);
 
@@ -102,6 +104,76 @@ export function encryptedManifest(changes: Partial<Manifest> = {}): Manifest {
       files: [{ path: "/etc/kubernetes/pki/ca.crt", bytes: 1100 }],
     },
     extrasMissing: [{ path: "/etc/kubernetes/pki/sa.key", why: "EACCES" }],
+    ...changes,
+  };
+}
+
+/** A proof of the sample manifest by one follower of three members; change what the test is about. */
+export function sampleProof(changes: Partial<HashkvProof> = {}): HashkvProof {
+  return {
+    schema: proofSchemaId,
+    tool: { name: "etcd-lifeboat", version: "0.1.0" },
+    repository: repositoryId,
+    lineage: lineageId,
+    backup: backupId,
+    manifestSha256: sha("f"),
+    id: proofId,
+    madeAt: "2026-03-01T12:00:11.000Z",
+    kind: "hashkv",
+    verdict: "proven",
+    reason: "etcd3 has the same data as etcd2: 2 of 3 voters",
+    voters: 3,
+    needed: 2,
+    agreeing: ["etcd2", "etcd3"],
+    diverged: [],
+    alone: false,
+    source: { memberId: "2f00000000000000", name: "etcd2", learner: false },
+    revision: 100_000n,
+    compactRevision: 90_000n,
+    hash: 0xffff_ffff,
+    answers: [
+      {
+        member: "etcd1",
+        memberId: "1f00000000000000",
+        role: "follower",
+        askedAt: "2026-03-01T12:00:09.500Z",
+        tookMs: 3,
+        outcome: { kind: "refused", code: "etcd-unavailable", message: "etcd1 does not answer" },
+      },
+      {
+        member: "etcd3",
+        memberId: "3f00000000000000",
+        role: "follower",
+        askedAt: "2026-03-01T12:00:10.000Z",
+        tookMs: 120.5,
+        outcome: { kind: "hash", hash: 0xffff_ffff, compactRevision: 90_000n, revision: 100_000n },
+      },
+    ],
+    ...changes,
+  };
+}
+
+/** The proof of a restore of the sample manifest that was started and answered. */
+export function sampleBootProof(changes: Partial<BootProof> = {}): BootProof {
+  const { schema, tool, repository, lineage, backup, manifestSha256, madeAt, revision } = sampleProof();
+  return {
+    schema,
+    tool,
+    repository,
+    lineage,
+    backup,
+    manifestSha256,
+    madeAt,
+    revision,
+    id: "01JQEEEEEEEEEEEEEEEEEEEEEE",
+    kind: "boot",
+    verdict: "passed",
+    reason: "etcd 3.6 serves the restored data: 5000 keys",
+    minor: "3.6",
+    programs: ["etcdutl 3.6.16", "etcd 3.6.16"],
+    hash: 7,
+    keys: 5000,
+    tookMs: 4200,
     ...changes,
   };
 }
