@@ -246,7 +246,7 @@ const passing =
 
 // An election, or a cluster that was formed so recently that it refuses a change of members: both pass. What is asked
 // here may be asked twice.
-async function patiently(attempt: () => Promise<string>): Promise<string> {
+export async function patiently(attempt: () => Promise<string>): Promise<string> {
   const deadline = AbortSignal.timeout(60_000);
   for (;;) {
     try {

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { mulberry32 } from "../bench/generate.ts";
 import { openKv, type Kv } from "../bench/kv.ts";
+import { patiently } from "../cluster/cluster.ts";
 import { startCommand, type Started } from "../cluster/command.ts";
 import { restoreCluster, startCluster, type Minor, type TestCluster } from "../cluster/harness.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
@@ -268,7 +269,7 @@ async function checkBackups(
     ]);
     const members = index === listed.backups.length - 1 ? 3 : 1;
     await using restored = await restoreCluster({ minor, snapshotFile: file, members, tls: true });
-    const output = await restored.etcdctl(["get", "soak/", "--prefix", "--keys-only"]);
+    const output = await patiently(() => restored.etcdctl(["get", "soak/", "--prefix", "--keys-only"]));
     const keys = new Set(output.split("\n").filter((line) => line !== ""));
     const expected = acknowledged.filter(({ revision }) => revision <= BigInt(backup.revision));
     const lost = expected.filter(({ key }) => !keys.has(key));
