@@ -4,12 +4,14 @@ import { mkdtemp, readdir, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { describe, test } from "vitest";
 
 const script = new URL("../../scripts/demo", import.meta.url).pathname;
 
 describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
-  test("brings a destroyed cluster back with etcd's own tool, ends by itself and leaves nothing", async () => {
+  test("brings a destroyed cluster back with etcd's own tool, ends by itself and leaves nothing", async ({
+    expect,
+  }) => {
     await using demo = await startDemo();
     expect(await demo.status, demo.text()).toBe(0);
     const text = demo.text();
@@ -35,7 +37,7 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
     expect(await demo.remains()).toEqual([]);
   });
 
-  test("--keep leaves everything running until Ctrl-C, and then nothing", async () => {
+  test("--keep leaves everything running until Ctrl-C, and then nothing", async ({ expect }) => {
     await using demo = await startDemo("--keep");
     await demo.says("until you press Ctrl-C");
     const metrics = /^ +metrics +(http\S+)$/m;
@@ -48,7 +50,7 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
     expect(await demo.remains()).toEqual([]);
   });
 
-  test("killed in the middle, it leaves nothing either", async () => {
+  test("killed in the middle, it leaves nothing either", async ({ expect }) => {
     await using demo = await startDemo();
     await demo.says("$ etcd-lifeboat run ");
     await expect.poll(async () => (await demo.remains()).length).toBeGreaterThan(4);

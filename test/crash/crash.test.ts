@@ -41,8 +41,11 @@ interface Place {
   readonly env: Record<string, string>;
 }
 
-async function preparePlace(name: string, kind: "directory" | "s3"): Promise<Place> {
-  const root = join(directory, `${name}-${kind}`);
+let places = 0;
+
+async function preparePlace(kind: "directory" | "s3"): Promise<Place> {
+  const name = `place-${(places += 1)}`; // a test's second try begins with nothing, too
+  const root = join(directory, name);
   const spool = join(root, "spool");
   const store = join(root, "store");
   const extra = join(root, "extra.txt");
@@ -96,7 +99,7 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
   test.each(failpoints)(
     "a run killed at %s leaves nothing listed that does not verify, and the next run commits",
     async (name) => {
-      const place = await preparePlace(name, kind);
+      const place = await preparePlace(kind);
       const killed = await run(place, ["backup", "--config", place.config], {
         LIFEBOAT_FAILPOINTS: "on",
         LIFEBOAT_FAILPOINT: name,
@@ -114,7 +117,7 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
   test(
     `runs killed at ${rounds} random instants leave nothing listed that does not verify`,
     async () => {
-      const place = await preparePlace("random", kind);
+      const place = await preparePlace(kind);
       const random = mulberry32(seed);
       const wholeMs = await measure(async () => {
         await run(place, ["backup", "--label", "whole", "--config", place.config]);
