@@ -8,7 +8,7 @@ import { crc32c } from "./crc32c.ts";
 import { Root, isSystemError, syncDirectory } from "./directory-root.ts";
 import { pull } from "./source.ts";
 import { isObjectName, maximumDocumentBytes } from "./store.ts";
-import type { ObjectEntry, ObjectHead, Store, Uploaded } from "./store.ts";
+import type { NameRange, ObjectEntry, ObjectHead, Store, Uploaded } from "./store.ts";
 
 export interface DirectoryStoreOptions {
   /** Must exist; it is never created, since a missing one is usually a file system that is not mounted. */
@@ -89,9 +89,9 @@ export function openDirectoryStore({ directory }: DirectoryStoreOptions): Store 
       });
     },
 
-    async *list(prefix, signal) {
+    async *list(range, signal) {
       const top = await root.work("list", undefined, signal, async () => await root.path());
-      yield* listUnder(root, top, "", prefix, signal);
+      yield* listUnder(root, top, "", typeof range === "string" ? { prefix: range, after: "" } : range, signal);
     },
 
     async remove(name, signal) {
@@ -147,19 +147,24 @@ async function* listUnder(
   root: Root,
   top: string,
   parent: string,
-  prefix: string,
+  range: NameRange,
   signal: AbortSignal,
 ): AsyncGenerator<ObjectEntry> {
   const entries = await root.work("list", undefined, signal, async () => await entriesOf(join(top, parent)));
   for (const { name, isDirectory } of entries) {
     throwIfAborted(signal);
     const full = parent + name;
+    const { prefix, after } = range;
+    // All names below a directory that sorts before `after`, and is not above it, do so too.
+    if (full <= after && !(isDirectory && after.startsWith(full))) continue;
     if (isDirectory) {
-      if (full.startsWith(prefix) || prefix.startsWith(full)) yield* listUnder(root, top, full, prefix, signal);
+      if (full.startsWith(prefix) || prefix.startsWith(full)) yield* listUnder(root, top, full, range, signal);
     } else if (full.startsWith(prefix) && isObjectName(full)) {
       const found = await root.work("list", undefined, signal, async () => await root.objectStat(join(top, full)));
-      if (found?.isFile() === true)
-        yield { name: full, storedBytes: found.size, modifiedMs: Math.floor(found.mtimeMs) };
+      if (found?.isFile() !== true) continue;
+      // The change time, which nobody can set, and which file it is.
+      const tag = `${found.ino}.${found.ctimeMs}`;
+      yield { name: full, storedBytes: found.size, modifiedMs: Math.floor(found.mtimeMs), tag };
     }
   }
 }

@@ -16,7 +16,7 @@ import { headersOf, openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";
 import { attemptsOf, isNameless, meaningOf } from "./s3-faults.ts";
 import { isObjectName, maximumDocumentBytes } from "./store.ts";
-import type { ObjectEntry, ObjectHead } from "./store.ts";
+import type { NameRange, ObjectEntry, ObjectHead } from "./store.ts";
 
 /** The single requests; they reject with the SDK's errors, which `Connection.translate` turns into faults. */
 export class Objects {
@@ -139,30 +139,39 @@ export class Objects {
       const missing = meaningOf(error) === "no-object";
       if (missing && this.#bucketSeen) return undefined;
       if (!missing && !isNameless(error)) throw error;
-      await this.#page(this.key(name), undefined, 1, signal); // throws what HEAD could not say
+      await this.#page(this.key(name), {}, 1, signal); // throws what HEAD could not say
       if (missing) return undefined;
       throw error;
     }
   }
 
-  async *list(prefix: string, signal: AbortSignal): AsyncGenerator<ObjectEntry> {
+  async *list(range: string | NameRange, signal: AbortSignal): AsyncGenerator<ObjectEntry> {
     const { root, translate, description } = this.#connection;
+    const { prefix, after } = typeof range === "string" ? { prefix: range, after: undefined } : range;
     let token: string | undefined;
     let last: string | undefined;
     do {
       const page = await translate(`list ${description}`, signal, async () => {
-        return await this.#page(root + prefix, token, 1000, signal);
+        return await this.#page(root + prefix, { token, after: after && root + after }, 1000, signal);
       });
-      for (const { Key: key, Size: size, LastModified: modified } of page.Contents ?? []) {
+      for (const { Key: key, Size: size, LastModified: modified, ETag: tag } of page.Contents ?? []) {
         throwIfAborted(signal);
         if (key?.startsWith(root + prefix) !== true) continue;
         const name = key.slice(root.length);
         if (!isObjectName(name) || size === undefined || modified === undefined) continue;
+        // A gateway may not know StartAfter.
+        if (after !== undefined && name <= after) continue;
         if (last !== undefined && name <= last) {
           throw new Fault("store-refused", `${description} lists ${name} after ${last}: not in byte order`);
         }
         last = name;
-        yield { name, storedBytes: size, modifiedMs: modified.getTime() };
+        // Some gateways tell an empty one.
+        yield {
+          name,
+          storedBytes: size,
+          modifiedMs: modified.getTime(),
+          tag: tag === '""' || tag === "" ? undefined : tag,
+        };
       }
       const following = page.IsTruncated === true ? page.NextContinuationToken : undefined;
       if (page.IsTruncated === true && (following === undefined || following === token)) {
@@ -172,10 +181,21 @@ export class Objects {
     } while (token !== undefined);
   }
 
-  async #page(prefix: string, token: string | undefined, limit: number, signal: AbortSignal) {
+  async #page(
+    prefix: string,
+    from: { readonly token?: string | undefined; readonly after?: string | undefined },
+    limit: number,
+    signal: AbortSignal,
+  ) {
     const { ask, bucket, writer } = this.#connection;
-    const more = token === undefined ? {} : { ContinuationToken: token };
-    const command = new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, MaxKeys: limit, ...more });
+    const command = new ListObjectsV2Command({
+      Bucket: bucket,
+      Prefix: prefix,
+      MaxKeys: limit,
+      ContinuationToken: from.token,
+      // A page that is continued knows where it began.
+      StartAfter: from.token === undefined ? from.after : undefined,
+    });
     const page = await ask(signal, async (abortSignal) => await writer.send(command, { abortSignal }));
     this.#bucketSeen = true;
     return page;

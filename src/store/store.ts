@@ -36,9 +36,9 @@ export interface Store {
 
   /**
    * All objects whose name starts with `prefix`, in byte order of their names; pages are fetched as they are consumed. What
-   * somebody else put there under a name that is no `isObjectName` is left out.
+   * somebody else put there under a name that is no `isObjectName` is left out. With a range, only names after `after` are asked for.
    */
-  list(prefix: string, signal: AbortSignal): AsyncIterable<ObjectEntry>;
+  list(range: string | NameRange, signal: AbortSignal): AsyncIterable<ObjectEntry>;
 
   /** Removes an object; resolves when it is not there. */
   remove(name: string, signal: AbortSignal): Promise<void>;
@@ -59,11 +59,19 @@ export interface ObjectHead {
   readonly crc32c: number | undefined;
 }
 
+export interface NameRange {
+  readonly prefix: string;
+  /** Need not be the name of an object. */
+  readonly after: string;
+}
+
 export interface ObjectEntry {
   readonly name: string;
   readonly storedBytes: number;
   /** By the store's clock, milliseconds since 1970. */
   readonly modifiedMs: number;
+  /** Differs when an object was replaced by another one: to be compared, and nothing else. Undefined where the store tells none. */
+  readonly tag: string | undefined;
 }
 
 export interface Uploaded {

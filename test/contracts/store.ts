@@ -239,6 +239,29 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         expect(await names("/")).toEqual([]);
       });
 
+      test("begins after any text, whether an object has it for a name or not", async () => {
+        const names = ["a-b", "a.b", "a/b", "a/b.c", "a/c-d/x", "a/c.d", "a/c/d", "a/c0", "a0", "aA", "a_", "aa", "b"];
+        for (const each of names) await store.create(`range/${each}`, Buffer.from(each), signal);
+        for (const after of [...names, "", "a", "a/", "a/c/", "a/c/~", "a/~", "~", "c"]) {
+          const found = await Array.fromAsync(store.list({ prefix: "range/a", after: `range/${after}` }, signal));
+          const expected = names.filter((each) => each.startsWith("a") && each > after).toSorted(byBytes);
+          expect(found.map(({ name }) => name.slice(6))).toEqual(expected);
+        }
+        expect(await Array.fromAsync(store.list({ prefix: "range/a", after: "" }, signal))).toHaveLength(12);
+      });
+
+      test("tells an object that was removed and made again, with other bytes of the same length, from the first", async () => {
+        const look = async (): Promise<ObjectEntry | undefined> => (await listed(store, "again/one"))[0];
+        await store.create("again/one", Buffer.from("first"), signal);
+        const first = await look();
+        expect(first?.tag).toMatch(/./);
+        expect(await look()).toEqual(first);
+        await store.remove("again/one", signal);
+        await store.create("again/one", Buffer.from("other"), signal);
+        expect((await look())?.tag).toMatch(/./);
+        expect((await look())?.tag).not.toBe(first?.tag);
+      });
+
       test("gives all of 2500 objects once and in order", async () => {
         const names = Array.from({ length: 2500 }, (_, i) => `many/${(i * 7919) % 2500}.json`);
         for (let at = 0; at < names.length; at += 50) {

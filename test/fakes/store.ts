@@ -133,8 +133,9 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
         return found && { storedBytes: found.bytes.length, crc32c: crc32c(found.bytes) };
       }),
 
-    async *list(prefix, signal) {
-      const entries = await run("list", prefix, signal, () => entriesOf(objects, prefix));
+    async *list(range, signal) {
+      const { prefix, after } = typeof range === "string" ? { prefix: range, after: "" } : range;
+      const entries = await run("list", prefix, signal, () => entriesOf(objects, prefix, after));
       for (const entry of entries) {
         throwIfAborted(signal);
         yield entry;
@@ -149,9 +150,18 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
   };
 }
 
-function entriesOf(objects: MemoryStore["objects"], prefix: string): ObjectEntry[] {
+function entriesOf(objects: MemoryStore["objects"], prefix: string, after: string): ObjectEntry[] {
   return [...objects]
-    .filter(([name]) => name.startsWith(prefix))
-    .map(([name, { bytes, modifiedMs }]) => ({ name, storedBytes: bytes.length, modifiedMs }))
+    .filter(([name]) => name.startsWith(prefix) && name > after)
+    .map(([name, { bytes, modifiedMs }]) => ({ name, storedBytes: bytes.length, modifiedMs, tag: tagOf(bytes) }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** One for each array that ever was an object's bytes. */
+const tags = new WeakMap<Uint8Array, string>();
+let lastTag = 0;
+function tagOf(bytes: Uint8Array): string {
+  const tag = tags.get(bytes) ?? `tag-${(lastTag += 1)}`;
+  tags.set(bytes, tag);
+  return tag;
 }
