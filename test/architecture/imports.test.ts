@@ -72,7 +72,7 @@ const rows: readonly Row[] = [
       ["./schema.ts", "../faults.ts", "zod", "yaml", "node-cron", "node:fs"],
     ),
   },
-  ...["src/etcd/etcd.ts", "src/store/store.ts"].map((file) => ({
+  ...["src/etcd/etcd.ts", "src/stock/stock.ts", "src/store/store.ts"].map((file) => ({
     file,
     message: "imports: a contract",
     ...imports(["./connect.ts", "../clock.ts", "@grpc/grpc-js", "@aws-sdk/client-s3", "node:stream"], ["../faults.ts"]),
@@ -103,6 +103,14 @@ const rows: readonly Row[] = [
         "etcd3/lib/connection-pool.js",
         "node:fs/promises",
       ],
+    ),
+  },
+  {
+    file: "src/stock/local.ts",
+    message: "imports: what runs stock programs",
+    ...imports(
+      ["../etcd/etcd.ts", "../clock.ts", "../snapshot/boot.ts", "../events.ts", "execa"],
+      ["./stock.ts", "../faults.ts", "node:child_process", "node:fs/promises"],
     ),
   },
   {
@@ -179,9 +187,12 @@ const rows: readonly Row[] = [
         "../daemon/loop.ts",
         "../format.ts",
         "../compose.ts",
+        "../stock/local.ts",
+        "node:child_process",
       ],
       [
         "../etcd/etcd.ts",
+        "../stock/stock.ts",
         "../store/store.ts",
         "../repository/catalog.ts",
         "../cluster/choose.ts",
@@ -225,6 +236,7 @@ const rows: readonly Row[] = [
     "src/cluster/choose.ts",
     "src/cluster/gates.ts",
     "src/snapshot/keep.ts",
+    "src/snapshot/verdict.ts",
     "src/restore/plan.ts",
   ].map((file) => ({
     file,
