@@ -5,9 +5,13 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
 import { describeSecret, readSecret } from "./config/secrets.ts";
-import { openHealth } from "./daemon/health.ts";
+import { requireSchedules } from "./cli/run.ts";
+import { refuseRestartOnly } from "./config/reload.ts";
+import { openHealth, type Health } from "./daemon/health.ts";
+import { openNotifier } from "./daemon/notify.ts";
 import { observeForever } from "./daemon/observe.ts";
 import { runSchedules } from "./daemon/loop.ts";
+import { workReloading, type OnReload } from "./daemon/reload.ts";
 import { sweepForever, sweepSpool } from "./daemon/sweep.ts";
 import { openEtcd } from "./etcd/connect.ts";
 import type { Etcd } from "./etcd/etcd.ts";
@@ -16,7 +20,7 @@ import { Fault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
 import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
-import { attemptBackup } from "./snapshot/backup.ts";
+import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
 import { openSpool } from "./snapshot/spool.ts";
@@ -37,14 +41,14 @@ import { runTask } from "./workers/worker.ts";
 /** One member's answer is worth this long; a sick one must not hold up the others' look. */
 const memberTimeoutMs = 10_000;
 
-export function compose(version: string, console: Console, signal: AbortSignal): Environment {
+export function compose(version: string, console: Console, signal: AbortSignal, onReload: OnReload): Environment {
   return {
     console,
     version,
     signal,
     open: (path) => openTools(path, version, console.env),
     listen: openConsoleListener,
-    daemon: (tools, stop) => runDaemon(tools, version, stop),
+    daemon: (tools, stop) => runDaemon(tools, { version, env: console.env, onReload }, stop),
   };
 }
 
@@ -88,7 +92,9 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
       };
     },
     async [Symbol.asyncDispose]() {
-      await etcd?.[Symbol.asyncDispose]();
+      const opened = etcd;
+      etcd = undefined;
+      await opened?.[Symbol.asyncDispose]();
     },
   };
 }
@@ -183,20 +189,30 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
   return { emit, close: progress.close };
 }
 
-/** The daemon: schedules, observation and pages, until the signal is aborted or one of them fails. */
-async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Promise<void> {
-  const { config } = tools.loaded;
+/** The daemon: schedules, observation and pages, until the signal is aborted or one of them fails. It closes the tools. */
+async function runDaemon(
+  tools: Tools,
+  environment: { readonly version: string; readonly env: Console["env"]; readonly onReload: OnReload },
+  outer: AbortSignal,
+): Promise<void> {
+  const { version, env, onReload } = environment;
+  const { config, path } = tools.loaded;
   const cluster = config.cluster.name;
   const schedules = config.schedules.map(({ name }) => name);
   await using log = openLog({ level: config.log.level, format: config.log.format });
   const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
   const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
   const health = openHealth(systemClock);
-  const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen]);
-  const store = await tools.store();
-  emit({ name: "daemon.started", version, cluster, store: store.description });
-  for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
-  const deps = await tools.backup(emit);
+  await using notifier = openNotifier({
+    env,
+    pid: process.pid,
+    clock: systemClock,
+    alive: () => health.loop().ok,
+    onTrouble: (message) => emit({ name: "warning", about: "systemd", message }),
+  });
+  const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen, notifier.listen]);
+  emit({ name: "daemon.started", version, cluster, store: (await tools.store()).description });
+  const first = await prepare(tools, emit);
   const controller = new AbortController();
   const stop = AbortSignal.any([outer, controller.signal]);
   await using server = await serveHttp({
@@ -215,28 +231,30 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
       once: true,
     },
   );
-  await sweepSpool(deps.spool, emit);
-  const tasks = [
-    runSchedules(
-      {
-        cluster,
-        schedules: config.schedules,
-        store,
-        trusted: deps.trusted,
-        clock: systemClock,
-        emit,
-        backup: async (request, signal) => {
-          await sweepSpool(deps.spool, emit);
-          return await attemptBackup(deps, request, signal);
-        },
-        onTurn: health.turn,
-        during: health.during,
+  const working = workReloading<Prepared>(
+    {
+      load: async (current) => {
+        const next = openTools(path, version, env);
+        requireSchedules(next.loaded);
+        refuseRestartOnly(current.tools.loaded.config, next.loaded.config);
+        return await prepare(next, emit);
       },
-      stop,
-    ),
-    observeForever(deps, stop),
-    sweepForever(deps, stop),
-  ];
+      async work(current, retire, stopped) {
+        log.setLevel(current.tools.loaded.config.log.level);
+        await workBy(current, health, emit, retire, stopped);
+      },
+      close: async (given) => await given.tools[Symbol.asyncDispose](),
+      describe: ({ tools: { loaded } }) => ({
+        path: loaded.path,
+        schedules: loaded.config.schedules.map(({ name }) => name),
+      }),
+      onReload,
+      emit,
+    },
+    first,
+    stop,
+  );
+  const tasks = [working, notifier.watch(stop)];
   try {
     await Promise.all(tasks);
   } finally {
@@ -245,6 +263,60 @@ async function runDaemon(tools: Tools, version: string, outer: AbortSignal): Pro
     await Promise.allSettled(tasks);
     emit({ name: "daemon.stopped", exitStatus: outer.aborted ? 0 : 1 });
     await log.flush();
+  }
+}
+
+/** A configuration with everything opened that it needs at once: what is wrong with it is found before it takes over. */
+interface Prepared {
+  readonly tools: Tools;
+  readonly store: Store;
+  readonly deps: BackupDependencies;
+}
+
+async function prepare(tools: Tools, emit: Emit): Promise<Prepared> {
+  for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
+  return { tools, store: await tools.store(), deps: await tools.backup(emit) };
+}
+
+/** The work of the daemon by one configuration, until it is retired between two backups, or stopped. */
+async function workBy(
+  { tools, store, deps }: Prepared,
+  health: Health,
+  emit: Emit,
+  retire: AbortSignal,
+  outer: AbortSignal,
+): Promise<void> {
+  const { config } = tools.loaded;
+  const controller = new AbortController();
+  const stop = AbortSignal.any([outer, controller.signal]);
+  const end = (): void =>
+    controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
+  await sweepSpool(deps.spool, emit);
+  const schedules = runSchedules(
+    {
+      cluster: config.cluster.name,
+      schedules: config.schedules,
+      store,
+      trusted: deps.trusted,
+      clock: systemClock,
+      emit,
+      backup: async (request, signal) => {
+        await sweepSpool(deps.spool, emit);
+        return await attemptBackup(deps, request, signal);
+      },
+      onTurn: health.turn,
+      during: health.during,
+      retire,
+    },
+    stop,
+  );
+  // The schedules end first, with what they were doing; nothing else is worth waiting for.
+  const tasks = [schedules.finally(end), observeForever(deps, stop), sweepForever(deps, stop)];
+  try {
+    await Promise.all(tasks);
+  } finally {
+    end();
+    await Promise.allSettled(tasks);
   }
 }
 

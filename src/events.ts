@@ -5,7 +5,7 @@ import type { FaultCode } from "./faults.ts";
  * Facts, not stories: numbers carry their unit in their name, 64-bit numbers are bigint, and nothing here is ever a secret.
  */
 export type LifeboatEvent =
-  DaemonEvent | ScheduleEvent | BackupEvent | ObservationEvent | RepositoryEvent | WarningEvent;
+  DaemonEvent | ConfigEvent | ScheduleEvent | BackupEvent | ObservationEvent | RepositoryEvent | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
 
@@ -24,6 +24,16 @@ export type DaemonEvent =
   | { readonly name: "daemon.ready"; readonly listen: string | undefined }
   | { readonly name: "daemon.stopping"; readonly reason: string }
   | { readonly name: "daemon.stopped"; readonly exitStatus: number };
+
+export type ConfigEvent =
+  /** SIGHUP came: the configuration is read again. */
+  | { readonly name: "config.reloading" }
+  /** It is valid; it takes effect after the backup that runs, at once where none does. */
+  | { readonly name: "config.accepted"; readonly path: string }
+  /** The new configuration is in force, with these schedules. */
+  | { readonly name: "config.applied"; readonly path: string; readonly schedules: readonly string[] }
+  /** It cannot be used, or not without a restart: the old one stays in force as a whole. */
+  | { readonly name: "config.refused"; readonly code: FaultCode; readonly message: string };
 
 export type ScheduleEvent =
   /** What the repository says of a schedule: at start, and whenever it is read again. Freshness survives restarts through this. */

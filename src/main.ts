@@ -30,6 +30,10 @@ async function main(): Promise<void> {
       controller.abort(new Fault("interrupted", `interrupted by ${name}`));
     });
   }
+  const onReload = (listener: () => void): Disposable => {
+    process.on("SIGHUP", listener);
+    return { [Symbol.dispose]: () => void process.off("SIGHUP", listener) };
+  };
   // A reader that went away (`| head`) is no failure of ours.
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
@@ -44,7 +48,7 @@ async function main(): Promise<void> {
     env: process.env,
   };
   try {
-    process.exitCode = await runProgram(compose(version, console, controller.signal), argv);
+    process.exitCode = await runProgram(compose(version, console, controller.signal, onReload), argv);
   } catch (error) {
     if (!isFault(error)) throw error;
     process.exitCode = error.exitStatus;

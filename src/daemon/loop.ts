@@ -29,6 +29,8 @@ export interface LoopDependencies {
   readonly onTurn: () => void;
   /** Wraps what may take longer than a turn and is bounded by itself, a backup or the store's answers: the loop is alive meanwhile. */
   readonly during: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Aborted when the loop shall end between two backups: one that runs goes on to its end. */
+  readonly retire?: AbortSignal;
 }
 
 /** Waking at least this often makes suspended machines and clock jumps harmless: the clock is looked at, never counted on. */
@@ -36,35 +38,36 @@ const turnMs = 15_000;
 /** Clocks of several daemons differ a little; a slot further ahead than this is worth a warning. */
 const futureMs = 3_600_000;
 
-/** Runs all schedules until the signal is aborted, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
+/** Runs all schedules until the signal is aborted or the loop is retired, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
 export async function runSchedules(deps: LoopDependencies, signal: AbortSignal): Promise<void> {
   const states = deps.schedules.map((schedule) => openState(deps, schedule));
   let repositoryRead = false;
   let storeFailures = 0;
-  while (!signal.aborted) {
+  const idle = deps.retire === undefined ? signal : AbortSignal.any([signal, deps.retire]);
+  while (!idle.aborted) {
     deps.onTurn();
     try {
       if (!repositoryRead) {
-        await deps.during(() => readFreshness(deps, states, signal));
+        await deps.during(() => readFreshness(deps, states, idle));
         repositoryRead = true;
         storeFailures = 0;
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (idle.aborted) return;
       if (!isFault(error)) throw error;
       storeFailures += 1;
       deps.emit({ name: "store.observed", up: false, backups: undefined, message: error.message });
-      await pause(deps.clock, Math.min(turnMs, retryDelay(storeFailures, 2 * turnMs)), signal);
+      await pause(deps.clock, Math.min(turnMs, retryDelay(storeFailures, 2 * turnMs)), idle);
       continue;
     }
     for (const state of states) {
-      if (signal.aborted) return;
+      if (idle.aborted) return;
       await turn(deps, state, signal);
       // Another daemon was faster or slower than we knew: look again.
       if (state.stale) repositoryRead = false;
       state.stale = false;
     }
-    if (repositoryRead) await pause(deps.clock, Math.min(turnMs, waitMs(states, deps.clock.now())), signal);
+    if (repositoryRead) await pause(deps.clock, Math.min(turnMs, waitMs(states, deps.clock.now())), idle);
   }
 }
 

@@ -22,6 +22,8 @@ export interface LogOptions {
 
 export interface Log extends AsyncDisposable {
   readonly listen: (event: LifeboatEvent) => void;
+  /** From now on lines of at least this level are written. */
+  readonly setLevel: (level: Level) => void;
   /** Lines that could not be written since the start: the destination failed or is too slow. */
   readonly lostLines: () => number;
   /** Resolves when every line so far is written or lost, at the latest after two seconds. Never rejects. */
@@ -50,13 +52,14 @@ export function openLog(options: LogOptions): Log {
     transports: [new winston.transports.Stream({ stream: sink.stream, eol: "\n" })],
   });
   const telling = openTelling();
+  let leastLevel = options.level;
   let toldLost = 0;
 
   function lineOf(told: Told, timeMs: number): string {
     return options.format === "json" ? jsonLine(told, timeMs) : textLine(told, journal ? undefined : timeMs);
   }
   function write(told: Told, timeMs: number): void {
-    if (severities[told.level] > severities[options.level]) return;
+    if (severities[told.level] > severities[leastLevel]) return;
     sink.expect();
     logger.log({ level: told.level, message: told.event, told, timeMs });
   }
@@ -72,6 +75,10 @@ export function openLog(options: LogOptions): Log {
         write({ level: "warn", event: "log.lost", fields: [{ key: "lines", kind: "number", value: lines }] }, nowMs);
       }
       write(told, nowMs);
+    },
+    setLevel(level) {
+      leastLevel = level;
+      logger.level = level;
     },
     lostLines: sink.lost,
     flush: sink.flush,

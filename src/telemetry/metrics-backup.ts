@@ -23,7 +23,8 @@ interface Run {
 }
 
 /** Backups: how many, how long, how far, and when the last one succeeded. */
-export function openBackupMetrics({ define, cluster, schedules, clock }: MetricScope): Emit {
+export function openBackupMetrics({ define, cluster, schedules: configured, clock }: MetricScope): Emit {
+  let schedules = configured;
   const perSchedule = ["cluster", "schedule"] as const;
   const backups = define.counter("backups_total", "Backups that ended, by what started them and how they ended.", [
     ...perSchedule,
@@ -97,12 +98,7 @@ export function openBackupMetrics({ define, cluster, schedules, clock }: MetricS
     ["cluster", "operation"],
   );
 
-  for (const trigger of triggers) {
-    for (const schedule of trigger === "schedule" ? schedules : [""]) {
-      for (const result of results) backups.inc({ cluster, schedule, trigger, result }, 0);
-      for (const phase of phases) failures.inc({ cluster, schedule, phase }, 0);
-    }
-  }
+  zeroCounters();
   for (const result of results) duration.zero({ cluster, result });
   for (const phase of phases) phaseDuration.zero({ cluster, phase });
   for (const counter of [sourceFailures, received, uploaded]) counter.inc({ cluster }, 0);
@@ -112,6 +108,26 @@ export function openBackupMetrics({ define, cluster, schedules, clock }: MetricS
   const bytesOf: Partial<Record<Phase, typeof received>> = { drain: received, upload: uploaded };
   showRuns();
 
+  function zeroCounters(): void {
+    for (const trigger of triggers) {
+      for (const schedule of trigger === "schedule" ? schedules : [""]) {
+        for (const result of results) backups.inc({ cluster, schedule, trigger, result }, 0);
+        for (const phase of phases) failures.inc({ cluster, schedule, phase }, 0);
+      }
+    }
+  }
+  /** What is said of a schedule that is gone would be overdue for ever; what was counted stays counted. */
+  function reschedule(names: readonly string[]): void {
+    for (const schedule of schedules.filter((name) => !names.includes(name))) {
+      const gone = { cluster, schedule };
+      for (const gauge of [lastAttempt, lastSuccess, lastStatus, lastRevision, lastKeys, lastExtrasMissing]) {
+        gauge.remove(gone);
+      }
+      for (const kind of ["plain", "stored"]) lastSize.remove({ ...gone, kind });
+    }
+    schedules = names;
+    zeroCounters();
+  }
   /** Only configured names become labels; a backup without a schedule has the empty label, which no schedule can have. */
   function labelsOf(schedule: string | undefined): { cluster: string; schedule: string } {
     if (schedule === undefined) return { cluster, schedule: "" };
@@ -158,6 +174,9 @@ export function openBackupMetrics({ define, cluster, schedules, clock }: MetricS
 
   return (event) => {
     switch (event.name) {
+      case "config.applied":
+        reschedule(event.schedules);
+        break;
       case "schedule.read":
         setOrRemove(lastSuccess, labelsOf(event.schedule), seconds(event.lastSuccessMs));
         break;

@@ -3,7 +3,8 @@ import { setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 
 /** Schedules, the store, the spool's disk, lineages and warnings. */
-export function openRepositoryMetrics({ define, cluster, schedules }: MetricScope): Emit {
+export function openRepositoryMetrics({ define, cluster, schedules: configured }: MetricScope): Emit {
+  let schedules = configured;
   const perSchedule = ["cluster", "schedule"] as const;
   const interval = define.gauge(
     "backup_schedule_interval_seconds",
@@ -55,6 +56,13 @@ export function openRepositoryMetrics({ define, cluster, schedules }: MetricScop
 
   return (event) => {
     switch (event.name) {
+      case "config.applied":
+        for (const schedule of schedules.filter((name) => !event.schedules.includes(name))) {
+          for (const gauge of [interval, nextRun, kept]) gauge.remove({ cluster, schedule });
+        }
+        schedules = event.schedules;
+        for (const schedule of schedules) missed.inc({ cluster, schedule }, 0);
+        break;
       case "schedule.read":
         kept.set(labelsOf(event.schedule), event.backups);
         break;

@@ -5,6 +5,7 @@ import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { openBackupMetrics } from "./metrics-backup.ts";
 import { openClusterMetrics } from "./metrics-cluster.ts";
+import { openDaemonMetrics } from "./metrics-daemon.ts";
 import { defineMetrics } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 import { openRepositoryMetrics } from "./metrics-repository.ts";
@@ -53,7 +54,12 @@ export function openMetrics(options: MetricsOptions): Metrics {
     .gauge("build_info", "Always 1; the labels say what runs.", ["version", "node_version"])
     .set({ version: options.version, node_version: process.version }, 1);
   openLogMetric(registry, options.lostLogLines ?? (() => 0));
-  const listeners = [openBackupMetrics(scope), openClusterMetrics(scope), openRepositoryMetrics(scope)];
+  const listeners = [
+    openBackupMetrics(scope),
+    openClusterMetrics(scope),
+    openRepositoryMetrics(scope),
+    openDaemonMetrics(scope),
+  ];
 
   return {
     listen: (event) => {

@@ -8,6 +8,7 @@ export function statusPage(status: Status, nowMs: number): string {
   return page(`etcd-lifeboat ${status.cluster}`, [
     markup`<h1>${status.cluster}</h1>`,
     markup`<p>${summary(status)}</p>`,
+    ...notices(status).map((notice) => markup`<p>${bad(notice)}</p>`),
     table(
       "Schedules",
       ["schedule", "last success", "size", "next run", "every", "last run"],
@@ -34,6 +35,11 @@ function summary({ quorum, store, running }: Status): string {
     store === undefined ? "store: not looked yet" : store.up ? `store: reachable${backups}` : "store: down";
   const work = running.length === 0 ? "no backup running" : `backup running (${running.length})`;
   return [etcd, repository, work].join(" · ");
+}
+
+/** What holds until somebody does something. */
+function notices({ refused }: Status): readonly string[] {
+  return refused === undefined ? [] : [`reload refused, the configuration before it stays in force: ${refused}`];
 }
 
 function scheduleRows(status: Status, nowMs: number): readonly Cell[][] {

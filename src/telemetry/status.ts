@@ -12,6 +12,8 @@ export interface Status {
   readonly store: { readonly up: boolean; readonly backups: number | undefined; readonly message: string } | undefined;
   /** The runs that are going on, oldest first. */
   readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
+  /** Why the configuration of the last reload is not in force; undefined: it is. */
+  readonly refused: string | undefined;
   /** What went wrong lately, newest first. */
   readonly troubles: readonly Trouble[];
 }
@@ -53,6 +55,7 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
     members: [],
     store: undefined,
     running: [],
+    refused: undefined,
     troubles: [],
   };
 
@@ -74,6 +77,21 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
 
   const listen: Emit = (event) => {
     switch (event.name) {
+      case "config.accepted":
+        status = { ...status, refused: undefined };
+        break;
+      case "config.applied":
+        status = {
+          ...status,
+          schedules: event.schedules.map(
+            (name) => status.schedules.find((known) => known.name === name) ?? { ...unknownSchedule, name },
+          ),
+        };
+        break;
+      case "config.refused":
+        status = { ...status, refused: redact(event.message) };
+        onTrouble("configuration", event.message);
+        break;
       case "schedule.read":
         onSchedule(event.schedule, { lastSuccessMs: event.lastSuccessMs });
         break;

@@ -59,6 +59,11 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "daemon.stopping": { level: "info", fields: { reason: "text" } },
   "daemon.stopped": { level: (e) => (e.exitStatus === 0 ? "info" : "error"), fields: { exitStatus: "number" } },
 
+  "config.reloading": { level: "info", fields: {} },
+  "config.accepted": { level: "info", fields: { path: "text" } },
+  "config.applied": { level: "info", fields: { path: "text", schedules: "names" } },
+  "config.refused": { level: "error", fields: fault },
+
   "schedule.read": {
     level: "info",
     fields: { schedule: "text", lastSuccessMs: "time", lastSlotMs: "time", backups: "number" },

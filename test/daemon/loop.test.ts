@@ -312,6 +312,40 @@ describe("the schedules", () => {
     expect(loop.clock.sleepers()).toBe(0);
   });
 
+  test("that are retired end after the backup that runs, and at once where none does", async () => {
+    const clock = steeredClock(start);
+    const retire = new AbortController();
+    let finish = (): void => undefined;
+    const events: string[] = [];
+    const deps: LoopDependencies = {
+      cluster: "prod",
+      schedules: ["a", "b"].map((name) => ({ name, fields: parseCron("0 * * * *"), timeZone: "UTC", jitterMs: 0 })),
+      store: memoryStore(),
+      trusted: undefined,
+      clock,
+      emit: () => undefined,
+      async backup(request, signal) {
+        if (request.trigger === "schedule") events.push(`begin ${request.schedule}`);
+        await new Promise<void>((resolve) => (finish = resolve));
+        events.push(signal.aborted ? "aborted" : "end");
+        return { kind: "superseded", lineage: lineageId, backup: "20260301T120000Z.slot.a" };
+      },
+      onTurn: () => undefined,
+      during: (work) => work(),
+      retire: retire.signal,
+    };
+    let over = false;
+    const running = runSchedules(deps, calm).then(() => (over = true));
+    await clock.advance(0);
+    retire.abort();
+    await clock.advance(60_000);
+    expect([events, over]).toEqual([["begin a"], false]);
+    finish();
+    await running;
+    expect(events).toEqual(["begin a", "end"]);
+    expect(clock.sleepers()).toBe(0);
+  });
+
   test("a bug is no failed backup: it ends the daemon", async () => {
     const clock = steeredClock(start);
     const store = memoryStore();

@@ -84,7 +84,7 @@ test.each([
     columns: () => undefined,
     env: { LIFEBOAT_CONFIG: config },
   };
-  const environment = compose("0.0.0", console, new AbortController().signal);
+  const environment = compose("0.0.0", console, new AbortController().signal, () => new DisposableStack());
   expect(await runProgram(environment, [...argv, "--json"])).toBe(status);
   const document = JSON.parse(text) as { readonly schema: string };
   const fields = Object.keys(document).filter((field) => field !== "schema");

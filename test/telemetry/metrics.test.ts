@@ -142,7 +142,12 @@ describe("at the start", () => {
   test("a gauge that nobody knows yet is absent, not 0", async () => {
     const { metrics } = open();
     const series = await read(metrics);
-    const known = ["build_info", "operation_in_progress"];
+    const known = [
+      "build_info",
+      "operation_in_progress",
+      "config_last_reload_successful",
+      "config_last_reload_success_timestamp_seconds",
+    ];
     const gauges = (await metrics.registry.getMetricsAsJSON()).filter(
       ({ name, type }) => name.startsWith("lifeboat_") && String(type) === "gauge",
     );
@@ -368,6 +373,36 @@ test("schedule, store, disk, lineages, warnings and lost log lines have their nu
   tell({ name: "store.observed", up: false, backups: undefined, message: "no connection" });
   await expectSeries(series, { store_up: 0, store_backups: undefined });
   await expectSeries(series, { log_errors_total: 1 });
+});
+
+test("a reload is shown as refused until one is accepted, and a schedule that is gone takes its gauges with it", async () => {
+  const { tell, wait, read: series } = open();
+  const later = { ...samples["schedule.planned"], schedule: "daily" };
+  tell(
+    samples["schedule.planned"],
+    later,
+    { ...samples["schedule.read"], schedule: "daily" },
+    samples["schedule.missed"],
+  );
+  wait(60_000);
+  tell(samples["config.reloading"], samples["config.refused"]);
+  await expectSeries(series, {
+    config_last_reload_successful: 0,
+    config_last_reload_success_timestamp_seconds: startMs / 1000,
+  });
+  tell(samples["config.accepted"], { ...samples["config.applied"], schedules: ["hourly", "weekly"] });
+  tell({ ...samples["schedule.planned"], schedule: "weekly" });
+  await expectSeries(series, {
+    config_last_reload_successful: 1,
+    config_last_reload_success_timestamp_seconds: startMs / 1000 + 60,
+    'backup_next_run_timestamp_seconds{schedule="daily"}': undefined,
+    'backup_schedule_interval_seconds{schedule="daily"}': undefined,
+    'backup_last_success_timestamp_seconds{schedule="daily"}': undefined,
+    'backup_missed_slots_total{schedule="hourly"}': 3,
+    'backup_missed_slots_total{schedule="weekly"}': 0,
+    'backups_total{schedule="weekly",trigger="schedule",result="failure"}': 0,
+    'backup_schedule_interval_seconds{schedule="weekly"}': 3600,
+  });
 });
 
 test("10 000 events with random names, ids and texts add no series beyond the bounded ones", async () => {

@@ -21,6 +21,14 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
   "daemon.ready": { name: "daemon.ready", listen: "http://127.0.0.1:9979" },
   "daemon.stopping": { name: "daemon.stopping", reason: "SIGTERM" },
   "daemon.stopped": { name: "daemon.stopped", exitStatus: 0 },
+  "config.reloading": { name: "config.reloading" },
+  "config.accepted": { name: "config.accepted", path: "/etc/etcd-lifeboat/config.yaml" },
+  "config.applied": { name: "config.applied", path: "/etc/etcd-lifeboat/config.yaml", schedules: ["hourly", "daily"] },
+  "config.refused": {
+    name: "config.refused",
+    code: "config-invalid",
+    message: "/etc/etcd-lifeboat/config.yaml:3:1: shedules: unknown key",
+  },
   "schedule.read": {
     name: "schedule.read",
     schedule: "hourly",

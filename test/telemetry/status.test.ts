@@ -33,6 +33,20 @@ test("before anything is known the page says so", () => {
   expect(page).toContain("none known");
 });
 
+test("a reload that was refused stays on the page until one is accepted, which brings its schedules", () => {
+  const { listen, read } = open();
+  listen(samples["schedule.read"]);
+  listen(samples["config.refused"]);
+  expect(statusPage(read(), nowMs)).toContain("reload refused, the configuration before it stays in force: /etc/");
+  listen(samples["config.accepted"]);
+  listen({ ...samples["config.applied"], schedules: ["hourly", "weekly"] });
+  expect(statusPage(read(), nowMs)).not.toContain("reload refused");
+  expect(read().schedules.map(({ name, lastSuccessMs }) => [name, lastSuccessMs !== undefined])).toEqual([
+    ["hourly", true],
+    ["weekly", false],
+  ]);
+});
+
 test("a schedule is overdue after two intervals and ten minutes", () => {
   const { listen, read } = open();
   listen({ ...samples["schedule.read"], lastSuccessMs: nowMs - 2 * 3_600_000 - 600_000 });
