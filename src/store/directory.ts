@@ -4,7 +4,7 @@ import { lstat, open, readdir, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Fault, throwIfAborted } from "../faults.ts";
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "../crc32c.ts";
 import { Root, isSystemError, syncDirectory } from "./directory-root.ts";
 import { pull } from "./source.ts";
 import { isObjectName, maximumDocumentBytes } from "./store.ts";

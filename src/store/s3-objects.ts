@@ -10,7 +10,7 @@ import {
 } from "@aws-sdk/client-s3";
 import type { GetObjectCommandOutput } from "@aws-sdk/client-s3";
 import { Fault, isFault, throwIfAborted } from "../faults.ts";
-import { crc32c, crc32cFromBase64, crc32cToBase64 } from "./crc32c.ts";
+import { crc32c, crc32cFromBase64, crc32cToBase64 } from "../crc32c.ts";
 import { bodyOf, watched, withoutLength } from "./s3-body.ts";
 import { headersOf, openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { CompleteMultipartUploadCommand, CreateMultipartUploadCommand, UploadPartCommand } from "@aws-sdk/client-s3";
 import type { CompletedPart } from "@aws-sdk/client-s3";
 import { Fault, abortFault, throwIfAborted } from "../faults.ts";
-import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "./crc32c.ts";
+import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "../crc32c.ts";
 import { openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";
 import { attemptsOf, meaningOf } from "./s3-faults.ts";

@@ -33,6 +33,7 @@ const rows: readonly Row[] = [
   { file: "src/newcomer.ts", message: noRow, ...imports(["./clock.ts", "./compose.ts", "node:fs"], ["./faults.ts"]) },
   { file: "src/faults.ts", message: "imports: faults, format", ...imports(["./events.ts", "node:fs", "zod"], []) },
   { file: "src/format.ts", message: "imports: faults, format", ...imports(["./faults.ts", "node:util"], []) },
+  { file: "src/crc32c.ts", message: "imports: faults, format", ...imports(["./faults.ts", "node:zlib"], []) },
   { file: "src/version.ts", message: "imports: faults, format", ...imports(["./faults.ts", "node:fs/promises"], []) },
   {
     file: "src/compose.ts",
@@ -53,7 +54,7 @@ const rows: readonly Row[] = [
     message: "imports: bolt",
     ...imports(
       ["../events.ts", "../clock.ts", "../etcd/etcd.ts", "zod", "fs", "../../bolt/x.ts"],
-      ["./page.ts", "../faults.ts", "node:fs/promises"],
+      ["./page.ts", "../faults.ts", "../crc32c.ts", "node:fs/promises"],
     ),
   },
   {
@@ -61,7 +62,7 @@ const rows: readonly Row[] = [
     message: "imports: workers",
     ...imports(
       ["../snapshot/take.ts", "../store/store.ts", "../compose.ts", "zod"],
-      ["../bolt/scan.ts", "../faults.ts", "node:worker_threads"],
+      ["../bolt/scan.ts", "../faults.ts", "../crc32c.ts", "node:worker_threads"],
     ),
   },
   {
@@ -123,7 +124,7 @@ const rows: readonly Row[] = [
     message: "imports: the S3 adapter",
     ...imports(
       ["./directory.ts", "../etcd/etcd.ts", "../events.ts", "@grpc/grpc-js"],
-      ["./store.ts", "./s3.ts", "@aws-sdk/client-s3", "../faults.ts"],
+      ["./store.ts", "./s3.ts", "@aws-sdk/client-s3", "../faults.ts", "../crc32c.ts"],
     ),
   },
   {
@@ -131,7 +132,7 @@ const rows: readonly Row[] = [
     message: "imports: the directory adapter",
     ...imports(
       ["./s3.ts", "./s3-client.ts", "@aws-sdk/client-s3", "../snapshot/spool.ts"],
-      ["./store.ts", "../faults.ts", "node:fs/promises"],
+      ["./store.ts", "../faults.ts", "../crc32c.ts", "node:fs/promises"],
     ),
   },
   {

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Fault } from "../../src/faults.ts";
 import type { FaultCode } from "../../src/faults.ts";
-import { crc32c } from "../../src/store/crc32c.ts";
+import { crc32c } from "../../src/crc32c.ts";
 import { maximumDocumentBytes } from "../../src/store/store.ts";
 import type { ObjectEntry, Store } from "../../src/store/store.ts";
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { Fault, throwIfAborted } from "../../src/faults.ts";
-import { crc32c } from "../../src/store/crc32c.ts";
+import { crc32c } from "../../src/crc32c.ts";
 import { isObjectName, maximumDocumentBytes } from "../../src/store/store.ts";
 import type { ObjectEntry, Store } from "../../src/store/store.ts";
 

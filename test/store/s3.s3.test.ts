@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { CreateMultipartUploadCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { crc32c } from "../../src/store/crc32c.ts";
+import { crc32c } from "../../src/crc32c.ts";
 import { openS3Store } from "../../src/store/s3.ts";
 import { startS3 } from "../cluster/s3.ts";
 import type { TestS3 } from "../cluster/s3.ts";

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "../../src/store/crc32c.ts";
+import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "../src/crc32c.ts";
 
 /** Bit by bit, as the definition says. */
 function slowCrc32c(bytes: Uint8Array): number {
