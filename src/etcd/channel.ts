@@ -45,10 +45,15 @@ export class Channel implements AsyncDisposable {
   readonly #timeouts: Timeouts;
   #connections = 0;
 
-  constructor(url: string, tls: TlsFiles, serverName: string | undefined, timeouts: Timeouts) {
-    const address = parseAddress(url);
-    const credentials = credentialsFor(address, tls, serverName, timeouts.connectMs);
-    this.#client = new Client(address.authority, credentials, channelOptions);
+  constructor(
+    at: { readonly url: string; readonly serverName: string | undefined; readonly socket?: string | undefined },
+    tls: TlsFiles,
+    timeouts: Timeouts,
+  ) {
+    const address = parseAddress(at.url);
+    const credentials = credentialsFor(address, tls, at.serverName, timeouts.connectMs);
+    const target = at.socket === undefined ? address.authority : `unix:${at.socket}`;
+    this.#client = new Client(target, credentials, channelOptions);
     this.#timeouts = timeouts;
     this.#watch();
   }

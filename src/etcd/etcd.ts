@@ -62,6 +62,8 @@ export interface MemberAddress {
   readonly serverName?: string | undefined;
   /** Base URL of the member's metrics listener, where it is not the client URL. */
   readonly metricsUrl?: string | undefined;
+  /** Path of a Unix socket on this machine where the member listens, instead of the URL's host and port; without TLS. */
+  readonly socket?: string | undefined;
 }
 
 export interface MemberList {

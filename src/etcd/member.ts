@@ -34,8 +34,13 @@ export class MemberCalls implements MemberConnection {
   constructor(address: MemberAddress, session: Session, timeouts: Timeouts, closed: () => void) {
     const { tls } = session.options;
     this.address = address;
-    this.#endpoint = { name: address.name, url: address.url, serverName: address.serverName ?? tls.paths.serverName };
-    this.#channel = new Channel(address.url, tls, this.#endpoint.serverName, timeouts);
+    this.#endpoint = {
+      name: address.name,
+      url: address.url,
+      serverName: address.serverName ?? tls.paths.serverName,
+      socket: address.socket,
+    };
+    this.#channel = new Channel(this.#endpoint, tls, timeouts);
     this.#session = session;
     this.#timeouts = timeouts;
     this.#closed = closed;

@@ -6,7 +6,7 @@ import type { TlsFiles } from "./tls-files.ts";
 import type { Login } from "./token.ts";
 import { requestToken } from "./token.ts";
 import type { Asked } from "./translate.ts";
-import { isTokenTrouble } from "./translate.ts";
+import { isTokenTrouble, translate } from "./translate.ts";
 
 /** A token that another member issued reaches this one with the next applied entries. */
 const propagationMs = 300;
@@ -94,6 +94,8 @@ export class Session {
     if (error instanceof Fault) return error;
     const { tls } = this.options;
     const asked: Asked = { name: at.name, url: at.url, call, tls: tls.paths, ...(await this.user()) };
+    // Who listens at the URL is somebody else.
+    if (at.socket !== undefined) return translate(error, asked);
     return explain(error, asked, tls, at.serverName, signal);
   }
 }
@@ -103,4 +105,5 @@ export interface Endpoint {
   readonly name: string;
   readonly url: string;
   readonly serverName: string | undefined;
+  readonly socket?: string | undefined;
 }

@@ -1,5 +1,17 @@
 import { constants } from "node:fs";
-import { lstat, mkdir, open, readdir, readFile, readlink, statfs, unlink, type FileHandle } from "node:fs/promises";
+import {
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  statfs,
+  unlink,
+  utimes,
+  type FileHandle,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "../faults.ts";
 
@@ -11,6 +23,8 @@ export interface Spool {
   readonly directory: string;
   /** Creates an empty file for one run; removed when disposed. */
   create(run: string): Promise<SpoolFile>;
+  /** Creates an empty directory for one run; removed with all that is in it when disposed. */
+  createDirectory(run: string): Promise<SpoolDirectory>;
   /** Free and total space where the spool lives, for writers without special rights. */
   space(): Promise<{ readonly freeBytes: number; readonly sizeBytes: number; readonly freeInodes: number }>;
   /** Throws `spool-space` unless `bytes` more fit and a twentieth of the disk, at most 1 GiB, stays free. */
@@ -22,6 +36,10 @@ export interface Spool {
 export interface SpoolFile extends AsyncDisposable {
   readonly path: string;
   readonly handle: FileHandle;
+}
+
+export interface SpoolDirectory extends AsyncDisposable {
+  readonly path: string;
 }
 
 /** How often a living run touches its file, and for how long nobody may have touched one whose process cannot be seen from here. */
@@ -55,6 +73,7 @@ export async function openSpool(directory: string, beatMs = usualBeatMs): Promis
   return {
     directory,
     create: (run) => createFile(directory, run, beatMs),
+    createDirectory: (run) => createDirectory(directory, run, beatMs),
     space: () => readSpace(directory),
     async requireSpace(bytes) {
       const { freeBytes, sizeBytes } = await readSpace(directory);
@@ -71,27 +90,55 @@ export async function openSpool(directory: string, beatMs = usualBeatMs): Promis
 }
 
 async function createFile(directory: string, run: string, beatMs: number): Promise<SpoolFile> {
-  const owner = `${process.pid}.${await startOf(process.pid)}.${await pidNamespace()}`;
-  const path = join(directory, `${run}.${owner}.spool`);
+  const path = join(directory, `${run}.${await ownMark()}.spool`);
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const handle = await translated(path, () => open(path, flags, 0o600));
-  let touched: Promise<void> = Promise.resolve();
-  const beat = setInterval(() => {
-    const now = Date.now() / 1000;
-    // A file system that refuses it costs another container's patience at most, and will refuse the next write, too.
-    touched = handle.utimes(now, now).catch(() => undefined);
-  }, beatMs).unref();
+  const beat = startBeat((now) => handle.utimes(now, now), beatMs);
   return {
     path,
     handle,
     async [Symbol.asyncDispose]() {
-      clearInterval(beat);
-      await touched;
+      await beat.stop();
       try {
         await translated(path, () => handle.close());
       } finally {
         await removeFile(path);
       }
+    },
+  };
+}
+
+async function createDirectory(directory: string, run: string, beatMs: number): Promise<SpoolDirectory> {
+  const path = join(directory, `${run}.${await ownMark()}.scratch`);
+  await translated(path, () => mkdir(path, { mode: 0o700 }));
+  const beat = startBeat((now) => utimes(path, now, now), beatMs);
+  return {
+    path,
+    async [Symbol.asyncDispose]() {
+      await beat.stop();
+      await removeTree(path);
+    },
+  };
+}
+
+/** Who made it, so that a sweep knows whether he lives. */
+async function ownMark(): Promise<string> {
+  return `${process.pid}.${await startOf(process.pid)}.${await pidNamespace()}`;
+}
+
+function startBeat(
+  touch: (nowSeconds: number) => Promise<void>,
+  beatMs: number,
+): { readonly stop: () => Promise<void> } {
+  let touched: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    // A file system that refuses it costs another container's patience at most, and will refuse the next write, too.
+    touched = touch(Date.now() / 1000).catch(() => undefined);
+  }, beatMs).unref();
+  return {
+    async stop() {
+      clearInterval(timer);
+      await touched;
     },
   };
 }
@@ -106,13 +153,13 @@ async function sweep(directory: string): Promise<{ files: number; bytes: number 
   let bytes = 0;
   const own = await pidNamespace();
   for (const name of await translated(directory, () => readdir(directory))) {
-    const match = /^[0-9A-Z]{26}\.(\d{1,10})\.(\d{1,20})\.(\d{1,20})\.spool$/.exec(name);
+    const match = /^[0-9A-Z]{26}\.(\d{1,10})\.(\d{1,20})\.(\d{1,20})\.(spool|scratch)$/.exec(name);
     if (match === null) continue;
     const path = join(directory, name);
-    const [, pid, start, namespace] = match;
+    const [, pid, start, namespace, kind] = match;
     const alive = namespace === own ? await lives(Number(pid), start, path) : await isYoung(path);
     if (alive) continue;
-    const size = await removeFile(path);
+    const size = kind === "scratch" ? await removeTree(path) : await removeFile(path);
     if (size === undefined) continue;
     files += 1;
     bytes += size;
@@ -130,6 +177,32 @@ async function removeFile(path: string): Promise<number | undefined> {
     if (isGone(error)) return undefined;
     throw translate(path, error, spoolRemedies);
   }
+}
+
+/** The same for a directory and all that is in it. */
+async function removeTree(path: string): Promise<number | undefined> {
+  try {
+    const bytes = await treeBytes(path);
+    // What was written a moment ago by a process that is being killed is in the way once, not for ever.
+    await rm(path, { recursive: true, maxRetries: 5 });
+    return bytes;
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw translate(path, error, spoolRemedies);
+  }
+}
+
+async function treeBytes(path: string): Promise<number> {
+  let bytes = 0;
+  try {
+    for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) bytes += (await lstat(join(entry.parentPath, entry.name))).size;
+    }
+  } catch (error) {
+    // For the report only: another sweep, or what still writes there, may be faster.
+    if (!isGone(error)) throw error;
+  }
+  return bytes;
 }
 
 /**

@@ -98,6 +98,28 @@ describe("the spool", () => {
     expect(existsSync(join(directory, "notes.txt"))).toBe(true);
   });
 
+  test("scratch directories are ours alone, removed with all that is in them, and swept when their run is dead", async () => {
+    const spool = await openSpool(directory);
+    {
+      await using scratch = await spool.createDirectory(run);
+      expect(statSync(scratch.path).mode & 0o777).toBe(0o700);
+      mkdirSync(join(scratch.path, "data/member"), { recursive: true });
+      writeFileSync(join(scratch.path, "data/member/db"), "12345");
+      expect(await spool.sweep()).toEqual({ files: 0, bytes: 0 });
+      expect(existsSync(join(scratch.path, "data/member/db"))).toBe(true);
+    }
+    expect(readdirSync(directory)).toEqual([]);
+    const outside = join(folder, "outside");
+    writeFileSync(outside, "not ours");
+    const dead = join(directory, `01JQCCCCCCCCCCCCCCCCCCCCCC.${process.pid}.1.${namespace}.scratch`);
+    mkdirSync(join(dead, "data"), { recursive: true });
+    writeFileSync(join(dead, "data/db"), "1234567");
+    symlinkSync(outside, join(dead, "link"));
+    expect(await spool.sweep()).toEqual({ files: 1, bytes: 7 });
+    expect(existsSync(dead)).toBe(false);
+    expect(readFileSync(outside, "utf8")).toBe("not ours");
+  });
+
   test("a sweep leaves another container's file alone until nobody has touched it for a quarter of an hour", async () => {
     const spool = await openSpool(directory);
     const foreign = join(directory, "01JQDDDDDDDDDDDDDDDDDDDDDD.1.1.1.spool");
