@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { ulid } from "ulid";
 import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
@@ -68,6 +69,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     store,
     trusted,
     spool,
+    catalogDirectory: join(config.spool.directory, "catalog"),
     identities: once(() => readIdentities(config, env)),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);

@@ -1,49 +1,26 @@
 import type { Manifest } from "../repository/manifest.ts";
+import { rowOf, standingOf, type BackupRow, type ProofRow, type Standing } from "../repository/row.ts";
 
 /** A backup in the JSON documents of list, backup, import and verify: stable, fields are only added. */
-export interface BackupDocument {
-  readonly backup: string;
-  readonly lineage: string;
-  readonly trigger: string;
-  readonly schedule: string | null;
-  readonly label: string | null;
-  readonly startedAt: string;
-  readonly committedAt: string;
-  readonly revision: bigint;
-  readonly compactRevision: bigint;
-  readonly keys: number;
-  readonly plainBytes: number;
-  readonly storedBytes: number;
-  readonly encrypted: boolean;
+export interface BackupDocument extends Omit<BackupRow, "manifestSha256">, Standing {
   /** `sealed`: its bytes are what etcd sent and what is stored; `foreign`: an imported file. */
   readonly state: "sealed" | "foreign";
-  readonly verified: string;
-  readonly member: string | null;
-  readonly etcdVersion: string | null;
-  readonly quorum: boolean | null;
-  readonly extrasMissing: number;
 }
 
+/** A backup that was just made, whose proofs were not looked at. */
 export function describeBackup(manifest: Manifest): BackupDocument {
-  return {
-    backup: manifest.backup,
-    lineage: manifest.lineage,
-    trigger: manifest.trigger,
-    schedule: manifest.slot?.schedule ?? null,
-    label: manifest.label,
-    startedAt: manifest.startedAt,
-    committedAt: manifest.committedAt,
-    revision: manifest.content.revision,
-    compactRevision: manifest.content.compactRevision,
-    keys: manifest.content.keys,
-    plainBytes: manifest.data.plainBytes,
-    storedBytes: manifest.data.storedBytes,
-    encrypted: manifest.data.encryption !== null,
-    state: manifest.trigger === "import" ? "foreign" : "sealed",
-    verified: manifest.data.verified,
-    member: manifest.source?.name ?? null,
-    etcdVersion: manifest.source?.version ?? null,
-    quorum: manifest.live?.quorum ?? null,
-    extrasMissing: manifest.extrasMissing.length,
-  };
+  return describeRow(rowOf(manifest, ""), []);
+}
+
+/** A backup with what its valid proofs say. */
+export function describeRow({ manifestSha256: _, ...row }: BackupRow, proofs: readonly ProofRow[]): BackupDocument {
+  const { backup, lineage, trigger, schedule, label, ...others } = row;
+  const state = trigger === "import" ? "foreign" : "sealed";
+  return { backup, lineage, trigger, schedule, label, ...others, state, ...standingOf(proofs) };
+}
+
+/** The standing in a word or three, for a column. */
+export function formatStanding({ proof, alone, boot }: Standing): string {
+  const booted = boot === null ? "" : boot === "passed" ? ", boots" : ", boot failed";
+  return `${proof ?? "-"}${alone === true ? " (alone)" : ""}${booted}`;
 }

@@ -6,11 +6,15 @@ import {
   type Catalog,
   type CatalogEntry,
   type CatalogOf,
+  type ListedBackup,
 } from "../repository/catalog.ts";
 import type { Fault } from "../faults.ts";
+import { openCatalogCache, type CatalogCache } from "../repository/cache.ts";
 import { readIdentity } from "../repository/identity.ts";
 import type { Store } from "../store/store.ts";
-import { describeBackup, type BackupDocument } from "./describe.ts";
+import { openRows, type CatalogRow } from "../repository/rows.ts";
+import type { RefusedProof } from "../repository/proofs.ts";
+import { describeRow, formatStanding, type BackupDocument } from "./describe.ts";
 import { formatTable } from "./table.ts";
 import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
@@ -18,13 +22,17 @@ import { printJson, type CommonOptions, type Console, type Environment, type Too
 export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
   const { console } = environment;
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openWhole(tools, 8, environment.signal);
+  const { catalog, store, cache } = await openList(tools, environment.signal);
   const backups: BackupDocument[] = [];
   const refused: RefusedEntry[] = [];
+  const refusedProofs: RefusedProof[] = [];
   for await (const entry of catalog.entries) {
-    // Of a manifest only what is shown is kept: all of them together can be gigabytes.
-    if (entry.manifest === undefined) refused.push(entry);
-    else backups.push(describeBackup(entry.manifest));
+    if (entry.row === undefined) {
+      refused.push(entry);
+      continue;
+    }
+    backups.push(describeRow(entry.row, entry.proofs));
+    refusedProofs.push(...entry.refusedProofs);
   }
   if (options.json === true) {
     printJson(console, {
@@ -44,6 +52,13 @@ export async function listCommand(environment: Environment, options: CommonOptio
         code: fault.code,
         message: fault.message,
       })),
+      refusedProofs: refusedProofs.map(({ listed, refused: fault }) => ({
+        lineage: listed.lineage,
+        backup: listed.proof.backup,
+        id: listed.proof.id,
+        code: fault.code,
+        message: fault.message,
+      })),
     });
   } else {
     const nowMs = tools.clock.now();
@@ -56,6 +71,7 @@ export async function listCommand(environment: Environment, options: CommonOptio
       formatBytes(shown.plainBytes),
       formatBytes(shown.storedBytes),
       `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
+      formatStanding(shown),
       ...(several ? [shown.lineage] : []),
       shown.label ?? "",
     ]);
@@ -69,6 +85,7 @@ export async function listCommand(environment: Environment, options: CommonOptio
         "SIZE",
         "STORED",
         "STATE",
+        "PROOF",
         ...(several ? ["LINEAGE"] : []),
         "LABEL",
       ];
@@ -76,7 +93,13 @@ export async function listCommand(environment: Environment, options: CommonOptio
     }
   }
   tellRefused(console, { ...catalog, entries: refused });
-  if (refused.length > 0 || catalog.refusedLineages.length > 0) return 12;
+  tellRefusedProofs(console, refusedProofs);
+  // With few backups nobody waits, and it is nobody's concern.
+  if (cache?.problem !== undefined && backups.length >= manyBackups)
+    console.err(
+      `note: every manifest is read each time, since nothing can be kept of them: ${escapeControls(cache.problem)}\n`,
+    );
+  if (refused.length + refusedProofs.length + catalog.refusedLineages.length > 0) return 12;
   return backups.length === 0 ? 10 : 0;
 }
 
@@ -105,7 +128,26 @@ export async function openWhole(
   return { catalog: await openWholeCatalog(store, belief, atOnce, signal), store };
 }
 
-const emptyCatalog: Catalog = { lineages: [], refusedLineages: [], entries: [] };
+/** The whole catalog as rows, with the help of what was read before. */
+async function openList(
+  tools: Tools,
+  signal: AbortSignal,
+): Promise<{
+  readonly catalog: CatalogOf<Iterable<CatalogRow> | AsyncIterable<CatalogRow>>;
+  readonly store: Store;
+  readonly cache: CatalogCache | undefined;
+}> {
+  const { store, belief } = await openRepository(tools, signal);
+  if (belief === undefined) return { catalog: { ...emptyCatalog, entries: [] }, store, cache: undefined };
+  const cache = await openCatalogCache(
+    tools.catalogDirectory,
+    { ...belief, store: store.description },
+    tools.clock.now(),
+  );
+  return { catalog: await openRows(store, belief, cache, 8, signal), store, cache };
+}
+
+const emptyCatalog: Catalog = { lineages: [], refusedLineages: [], proofs: [], entries: [] };
 
 /** The belief is undefined where there is no repository yet. */
 async function openRepository(
@@ -117,14 +159,30 @@ async function openRepository(
   return { store, belief: identity && { repository: identity.id, trusted: await tools.trusted() } };
 }
 
-type RefusedEntry = Extract<CatalogEntry, { readonly refused: Fault }>;
+/** From so many on, it is told why `list` is slow. */
+const manyBackups = 500;
+
+type RefusedEntry = Pick<CatalogEntry, "listed"> & { readonly refused: Fault };
 
 /** What looks like a backup and is none is never silently passed over. */
-export function tellRefused(console: Console, catalog: Catalog): void {
+export function tellRefused(
+  console: Console,
+  catalog: Pick<Catalog, "refusedLineages"> & {
+    readonly entries: readonly { readonly listed: ListedBackup; readonly refused?: Fault | undefined }[];
+  },
+): void {
   for (const { lineage, refused } of catalog.refusedLineages)
     console.err(`refused: lineage ${lineage}: ${escapeControls(refused.message)}\n`);
   for (const { listed, refused } of catalog.entries) {
     if (refused !== undefined)
       console.err(`refused: ${listed.lineage}/${listed.backup}: ${escapeControls(refused.message)}\n`);
+  }
+}
+
+/** A document beside a backup that proves nothing, though its name says so. */
+export function tellRefusedProofs(console: Console, refused: readonly RefusedProof[]): void {
+  for (const { listed, refused: fault } of refused) {
+    const { backup, kind, id } = listed.proof;
+    console.err(`refused: ${kind} proof ${id} of ${listed.lineage}/${backup}: ${escapeControls(fault.message)}\n`);
   }
 }

@@ -1,22 +1,29 @@
 import { escapeControls, formatBytes } from "../format.ts";
-import { findBackup } from "../repository/catalog.ts";
+import { findEntry } from "../repository/catalog.ts";
 import type { Manifest } from "../repository/manifest.ts";
+import type { Proof } from "../repository/proof.ts";
+import { readProofs } from "../repository/proofs.ts";
 import { restoreBump } from "../snapshot/note.ts";
-import { openCatalog, tellRefused } from "./list.ts";
+import { openCatalog, tellRefused, tellRefusedProofs } from "./list.ts";
+import { proofRows } from "./show-proof.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
-/** Shows one backup: what it holds, whose it is, how it is stored. */
+/** Shows one backup: what it holds, whose it is, how it was proven, how it is stored. */
 export async function showCommand(environment: Environment, wanted: string, options: CommonOptions): Promise<number> {
   await using tools = environment.open(options.config);
-  const { catalog, store } = await openCatalog(tools, [wanted], environment.signal);
-  tellRefused(environment.console, catalog);
-  const manifest = findBackup(catalog, wanted);
-  if (options.json === true) printJson(environment.console, manifest);
-  else environment.console.out(showText(manifest, store.description));
-  return 0;
+  const { console, signal } = environment;
+  const { catalog, store } = await openCatalog(tools, [wanted], signal);
+  tellRefused(console, catalog);
+  const entry = findEntry(catalog, wanted);
+  const belief = { repository: entry.manifest.repository, trusted: await tools.trusted() };
+  const { proofs, refused } = await readProofs(store, catalog, entry, belief, signal);
+  tellRefusedProofs(console, refused);
+  if (options.json === true) printJson(console, { ...entry.manifest, proofs });
+  else console.out(showText(entry.manifest, proofs, store.description));
+  return refused.length > 0 ? 12 : 0;
 }
 
-function showText(manifest: Manifest, store: string): string {
+function showText(manifest: Manifest, proofs: readonly Proof[], store: string): string {
   const { content, data, source, live } = manifest;
   const rows: readonly (readonly [string, string] | undefined)[] = [
     ["backup", manifest.backup],
@@ -28,6 +35,7 @@ function showText(manifest: Manifest, store: string): string {
         ? "foreign: an imported file, nothing says whose"
         : "sealed: its bytes are what etcd sent",
     ],
+    ...proofRows(proofs, manifest.trigger === "import"),
     ["committed", manifest.committedAt],
     ["cluster", `${manifest.cluster.name}${manifest.cluster.id === null ? "" : ` (${manifest.cluster.id})`}`],
     source === null

@@ -17,6 +17,8 @@ export interface Tools extends AsyncDisposable {
   readonly store: () => Promise<Store>;
   readonly trusted: () => Promise<TrustedKeys | undefined>;
   readonly spool: () => Promise<Spool>;
+  /** Where what was read of the catalog is kept; need not exist. */
+  readonly catalogDirectory: string;
   /** Empty where no identity is configured. */
   readonly identities: () => Promise<readonly AgeIdentity[]>;
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;

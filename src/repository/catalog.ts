@@ -3,66 +3,23 @@ import type { Store } from "../store/store.ts";
 import { digestOf } from "./documents.ts";
 import { readLineage, type Lineage, type LineageHistory } from "./lineage.ts";
 import { readManifest, type Manifest } from "./manifest.ts";
-import { lineagesPrefix, manifestName, parseObjectName, type BackupName, type ProofName } from "./names.ts";
+import { listRepository, type ListedBackup, type ListedProof, type Listing } from "./listing.ts";
+import { manifestName } from "./names.ts";
 import type { TrustedKeys } from "./signature.ts";
 
-/** What the names in a repository say; manifests are read only where their content is needed. */
-export interface Listing {
-  /** By id, oldest first; also one of which only backups are there, whose own document was lost. */
-  readonly lineages: readonly string[];
-  /** By time, oldest first. */
-  readonly backups: readonly ListedBackup[];
-  /** In the order of their ids, which is that of their making. What a name claims is proven by nothing but the document itself. */
-  readonly proofs: readonly ListedProof[];
-}
-
-export interface ListedBackup {
-  readonly lineage: string;
-  readonly backup: string;
-  readonly name: BackupName;
-  /** Size of the manifest itself. */
-  readonly manifestBytes: number;
-}
-
-export interface ListedProof {
-  readonly lineage: string;
-  readonly proof: ProofName;
-  /** Size of the document. */
-  readonly proofBytes: number;
-}
-
-/** Lists the names under `lineages/`; what does not fit the grammar is left out. */
-export async function listRepository(store: Store, signal: AbortSignal): Promise<Listing> {
-  const lineages = new Set<string>();
-  const backups: ListedBackup[] = [];
-  const proofs: ListedProof[] = [];
-  for await (const entry of store.list(lineagesPrefix, signal)) {
-    const parsed = parseObjectName(entry.name);
-    if (parsed === undefined) continue;
-    if (parsed.kind === "proof") {
-      proofs.push({ lineage: parsed.lineage, proof: parsed.proof, proofBytes: entry.storedBytes });
-      continue;
-    }
-    lineages.add(parsed.lineage);
-    if (parsed.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes });
-  }
-  return {
-    lineages: [...lineages].toSorted(),
-    backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
-    proofs: proofs.toSorted((a, b) => (a.proof.id < b.proof.id ? -1 : 1)),
-  };
-}
+export { listRepository, type ListedBackup, type ListedProof, type Listing } from "./listing.ts";
 
 /** A manifest as read: either believed, or refused with the reason. A refused one is no backup, but it is never hidden. */
 export type CatalogEntry =
-  | {
-      readonly listed: ListedBackup;
-      readonly manifest: Manifest;
-      /** Of its stored bytes: what its proofs are bound to. */
-      readonly manifestSha256: string;
-      readonly refused?: undefined;
-    }
-  | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
+  BelievedEntry | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
+
+export interface BelievedEntry {
+  readonly listed: ListedBackup;
+  readonly manifest: Manifest;
+  /** Of its stored bytes: what its proofs are bound to. */
+  readonly manifestSha256: string;
+  readonly refused?: undefined;
+}
 
 /** What a document must be to be believed. */
 export interface Belief {
@@ -101,7 +58,8 @@ export async function* eachEntry(
   }
 }
 
-async function readEntry(
+/** Reads one manifest; as `readEntries`. */
+export async function readEntry(
   store: Store,
   listed: ListedBackup,
   { repository, trusted }: Belief,
@@ -129,6 +87,8 @@ export interface CatalogOf<Entries> {
   readonly lineages: readonly Lineage[];
   /** Lineages whose own document cannot be read. Their backups are listed all the same: on the worst day they may be the ones that are needed. */
   readonly refusedLineages: readonly { readonly lineage: string; readonly refused: Fault }[];
+  /** All there are by their names, also of other backups. */
+  readonly proofs: readonly ListedProof[];
   readonly entries: Entries;
 }
 export type Catalog = CatalogOf<readonly CatalogEntry[]>;
@@ -149,7 +109,7 @@ export async function openWholeCatalog(
 ): Promise<WholeCatalog> {
   const listing = await listRepository(store, signal);
   const lineages = await readLineages(store, listing, belief, signal);
-  return { ...lineages, entries: eachEntry(store, listing.backups, belief, atOnce, signal) };
+  return { ...lineages, proofs: listing.proofs, entries: eachEntry(store, listing.backups, belief, atOnce, signal) };
 }
 
 /** Reads no more of the catalog than `findBackup` needs for these names. */
@@ -167,10 +127,16 @@ export async function readCatalog(store: Store, belief: Belief, only: Wanted, si
     }
   }
   const byName = new Map(found.map((entry) => [entry.listed, entry]));
-  return { lineages, refusedLineages, entries: listing.backups.flatMap((listed) => byName.get(listed) ?? []) };
+  return {
+    lineages,
+    refusedLineages,
+    proofs: listing.proofs,
+    entries: listing.backups.flatMap((listed) => byName.get(listed) ?? []),
+  };
 }
 
-async function readLineages(
+/** Reads the documents of all lineages; those that cannot be believed are told apart. */
+export async function readLineages(
   store: Store,
   listing: Listing,
   belief: Belief,
@@ -178,12 +144,19 @@ async function readLineages(
 ): Promise<Pick<Catalog, "lineages" | "refusedLineages">> {
   const lineages: Lineage[] = [];
   const refusedLineages: { lineage: string; refused: Fault }[] = [];
-  for (const lineage of listing.lineages) {
+  const read = async (id: string): Promise<Lineage | { readonly lineage: string; readonly refused: Fault }> => {
     try {
-      lineages.push(await readLineage(store, belief.repository, lineage, signal));
+      return await readLineage(store, belief.repository, id, signal);
     } catch (error) {
       if (!isFault(error, "manifest-invalid", "store-object-missing", "store-damaged")) throw error;
-      refusedLineages.push({ lineage, refused: error });
+      return { lineage: id, refused: error };
+    }
+  };
+  // Each import is one: there can be hundreds.
+  for (let from = 0; from < listing.lineages.length; from += readAtOnce) {
+    for (const found of await Promise.all(listing.lineages.slice(from, from + readAtOnce).map(read))) {
+      if ("refused" in found) refusedLineages.push(found);
+      else lineages.push(found);
     }
   }
   return { lineages, refusedLineages };
@@ -197,6 +170,11 @@ function newestFirst(lineages: readonly Lineage[]): readonly string[] {
 
 /** The one backup that `wanted` names: an id, `LINEAGE/id`, or `latest` (the highest revision of the newest live lineage that has a backup). */
 export function findBackup(catalog: Catalog, wanted: string): Manifest {
+  return findEntry(catalog, wanted).manifest;
+}
+
+/** As `findBackup`, with what binds its proofs to it. */
+export function findEntry(catalog: Catalog, wanted: string): BelievedEntry {
   const entries = wanted === "latest" ? latest(catalog) : matching(catalog, wanted);
   const [entry, second] = entries;
   if (entry === undefined) {
@@ -209,7 +187,7 @@ export function findBackup(catalog: Catalog, wanted: string): Manifest {
     throw new Fault("usage", `"${wanted}" names more than one backup: ${names}`, { hint: "give the lineage too" });
   }
   if (entry.manifest === undefined) throw entry.refused;
-  return entry.manifest;
+  return entry;
 }
 
 function matching(catalog: Catalog, wanted: string): readonly CatalogEntry[] {

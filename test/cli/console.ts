@@ -65,6 +65,7 @@ function toolsOf(rig: Rig, path: string): Tools {
     store: async () => deps.store,
     trusted: async () => deps.trusted,
     spool: async () => deps.spool,
+    catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
     backup: async (emit) => ({ ...deps, emit }),
     async [Symbol.asyncDispose]() {
