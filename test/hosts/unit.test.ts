@@ -196,7 +196,8 @@ describe("the unit on a booted systemd", () => {
     await host.sh(commandsWith("etcd-lifeboat --version"));
     await host.sh(commandsWith("useradd "));
     const since = await here();
-    await host.sh(commandsWith("systemctl enable --now"));
+    // systemctl waits until it is ready, and so tells that it is not.
+    expect((await host.run(commandsWith("systemctl enable --now"))).status).not.toBe(0);
     await expect.poll(async () => (await show())["ActiveState"], { timeout: 90_000 }).toBe("failed");
     // The key is root's alone: what to do is what the guide says, too.
     const acl = spanWith("setfacl -m ");
@@ -255,6 +256,83 @@ describe("the unit on a booted systemd", () => {
     expect(after["MainPID"]).not.toBe(before);
   });
 
+  test("systemd knows that it is ready, what it does and when the next backup comes", async () => {
+    // It was started by a systemctl that waited for READY=1.
+    expect(await host.sh("systemctl show etcd-lifeboat -p Type,NotifyAccess,WatchdogUSec")).toBe(
+      "Type=notify\nNotifyAccess=all\nWatchdogUSec=2min",
+    );
+    await expect
+      .poll(() => host.sh("systemctl show etcd-lifeboat -p StatusText --value"), { timeout: 40_000 })
+      .toMatch(/^(next backup \S+Z \(quick\)|backing up quick: .*); last backup \S+Z \(quick, .*B\)$/);
+    expect(await host.sh("systemctl status etcd-lifeboat | cat")).toMatch(/Status: "/);
+  });
+
+  test("a reload brings the new configuration, also while a backup runs, which goes on to its end", async () => {
+    const { MainPID: pid } = await show();
+    await configure((all) => (all.spool = { maxRate: "1MiB" }));
+    const since = await here();
+    await host.sh("systemctl reload etcd-lifeboat");
+    await told(since, "config.reloading", "config.accepted", "config.applied", "source.chosen");
+    // Now a backup takes seconds, and one runs.
+    const during = await here();
+    await host.sh(`cat >${config}`, text().replace('"quick"', '"other"'));
+    await host.sh("systemctl reload etcd-lifeboat");
+    await told(during, "config.accepted", "backup.committed", "config.applied", "backup.started");
+    const seen = await events(during);
+    const at = (name: string): number => seen.findIndex(({ event }) => event === name);
+    expect(seen.slice(at("config.accepted"), at("config.applied")).map(({ event }) => event)).not.toContain(
+      "backup.failed",
+    );
+    expect(seen[at("backup.committed")]).toMatchObject({ schedule: "quick" });
+    expect(seen.find(({ event }, index) => event === "backup.started" && index > at("config.applied"))).toMatchObject({
+      schedule: "other",
+    });
+    expect(await show()).toMatchObject({ ActiveState: "active", NRestarts: "1", MainPID: pid });
+  });
+
+  test("a reload of what is wrong keeps the old configuration, and log, metric and systemd say so until it is mended", async () => {
+    const refused = await here();
+    await host.sh(`sed -i s/repository/repositry/ ${config}; systemctl reload etcd-lifeboat`);
+    const event = await told(refused, "config.refused");
+    expect(String(event["message"])).toContain("repositry: unknown key; did you mean repository?");
+    const statusText = "systemctl show etcd-lifeboat -p StatusText --value";
+    await expect.poll(() => host.sh(statusText), { timeout: 40_000 }).toContain("RELOAD REFUSED");
+    const metric = `exec 3<>/dev/tcp/127.0.0.1/9979; printf 'GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3; grep lifeboat_config_last_reload_successful{ <&3`;
+    expect(await host.sh(metric)).toBe('lifeboat_config_last_reload_successful{cluster="prod"} 0');
+    await told(refused, "config.refused", "backup.committed");
+    const renamed = await here();
+    await host.sh(`cat >${config}`, text({ cluster: { ...settings.cluster, name: "test" } }));
+    await host.sh("systemctl reload etcd-lifeboat");
+    expect(await told(renamed, "config.refused")).toMatchObject({
+      message: "cluster.name cannot be changed while it runs",
+    });
+    const mended = await here();
+    await configure((all) => (all.spool = {}));
+    await host.sh("systemctl reload etcd-lifeboat");
+    await told(mended, "config.applied", "backup.committed");
+    expect(await host.sh(metric)).toBe('lifeboat_config_last_reload_successful{cluster="prod"} 1');
+    await expect.poll(() => host.sh(statusText), { timeout: 40_000 }).not.toContain("REFUSED");
+  });
+
+  test("a process that stands still is ended by the watchdog and started again; one whose backup takes longer is not", async () => {
+    await host.write(`${dropIns}/watchdog.conf`, "[Service]\nWatchdogSec=6s\nRestartSec=1s\n");
+    await configure((all) => (all.spool = { maxRate: "1MiB" }));
+    const since = await restart();
+    // A backup of 8 MB at 1 MiB/s is longer than the watchdog's time.
+    await told(since, "backup.committed");
+    const { MainPID: pid, NRestarts: restarts = "" } = await show();
+    await configure((all) => (all.spool = {}));
+    const stopped = await here();
+    await host.sh(`kill -STOP ${pid}`);
+    await told(stopped, "daemon.ready", "backup.committed");
+    const after = await show();
+    expect(after).toMatchObject({ ActiveState: "active", NRestarts: `${Number(restarts) + 1}` });
+    expect(after["MainPID"]).not.toBe(pid);
+    expect(await host.sh("journalctl -q -o cat -u etcd-lifeboat | grep -c 'Watchdog timeout'")).toBe("1");
+    await host.sh(`rm ${dropIns}/watchdog.conf`);
+    await restart();
+  });
+
   test("a stop in the middle of a backup ends it at once, with 0 and an empty spool", async () => {
     await configure((all) => (all.spool = { maxRate: "1MiB" }));
     const since = await restart();
@@ -271,7 +349,7 @@ describe("the unit on a booted systemd", () => {
   test("a configuration that is wrong ends it with 78, and it is not tried again", async () => {
     const since = await here();
     await host.sh(`sed -i s/repository/repositry/ ${config}`);
-    await host.sh("systemctl start etcd-lifeboat");
+    expect((await host.run("systemctl start etcd-lifeboat")).stderr).toContain("etcd-lifeboat.service failed");
     await expect.poll(async () => (await show())["ActiveState"], { timeout: 90_000 }).toBe("failed");
     // Waiting for the next try would be called auto-restart.
     expect(await show()).toMatchObject({ SubState: "failed", ExecMainStatus: "78", NRestarts: "0" });
