@@ -74,6 +74,10 @@ export const faultKinds = {
     retryable: false,
     means: "the identity that could decrypt this is not configured or does not fit",
   },
+  "tool-missing": { exit: 4, retryable: false, means: "a program of etcd's that this needs is not installed here" },
+  "boot-failed": { exit: 12, retryable: false, means: "a backup was restored and started, and is not what it must be" },
+  unproven: { exit: 4, retryable: false, means: "members of the cluster could not be compared with the backup" },
+  "cluster-differs": { exit: 12, retryable: false, means: "members of the cluster have other data than the backup" },
   "extras-unreadable": { exit: 3, retryable: true, means: "the backup is stored, but extras are missing from it" },
 } as const satisfies Record<string, FaultKind>;
 

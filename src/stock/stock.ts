@@ -1,0 +1,40 @@
+/**
+ * etcd's own programs on this machine, as far as a snapshot is restored and started for a look with them. What they refuse is `boot-failed`; what keeps them
+ * from being run at all is `tool-missing` or `failed`, and says nothing about the snapshot.
+ */
+export interface StockTools {
+  /** The programs that restore and run snapshots of a minor such as `3.6`; `tool-missing` names what was looked for, where, and what was found instead. */
+  find(minor: string, signal: AbortSignal): Promise<StockPrograms>;
+}
+
+export interface StockPrograms {
+  /** With their versions, such as `etcdutl 3.6.14`. */
+  readonly names: readonly string[];
+
+  /** Makes a data directory for one member in an empty `directory` from a snapshot with its seal, which the program checks. */
+  restore(snapshotPath: string, directory: string, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Starts the member that was restored into `directory`. Nobody but the directory's owner can reach it: it listens on Unix sockets in there. It does not outlive this
+   * process, whatever ends that. Resolves when it was started, not when it serves.
+   */
+  start(directory: string, signal: AbortSignal): Promise<StockMember>;
+}
+
+/** A running member. Dispose it to kill it. */
+export interface StockMember extends AsyncDisposable {
+  /** The Unix socket of its client port. */
+  readonly socket: string;
+
+  /** What it says of itself to anybody, also with authentication on; undefined while it does not serve. `boot-failed` when it has ended. */
+  look(signal: AbortSignal): Promise<StockLook | undefined>;
+
+  /** Ends it in good order and gives the path of its database file, which is whole then. */
+  stop(signal: AbortSignal): Promise<string>;
+}
+
+export interface StockLook {
+  readonly revision: bigint;
+  /** Live keys. */
+  readonly keys: number;
+}
