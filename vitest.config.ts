@@ -17,7 +17,8 @@ export default defineConfig({
           // Many of them wait for a timer; on two cores vitest would start one worker by itself.
           maxWorkers: 3,
           // Only a machine that is busy with something else comes near it.
-          testTimeout: 30_000,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
           ...patient,
           include: ["test/**/*.test.ts"],
           exclude: [...configDefaults.exclude, ...serversOf, "test/**/*.s3.test.ts"],

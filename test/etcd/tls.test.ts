@@ -32,7 +32,7 @@ beforeAll(async () => {
   ]) {
     await authority.issue(request);
   }
-}, 30_000);
+});
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
 

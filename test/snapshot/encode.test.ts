@@ -200,7 +200,7 @@ describe("encodeBytes", () => {
 });
 
 describe("memory", () => {
-  test("300 MB are encoded and read back while memory grows by less than 160 MB", { timeout: 60_000 }, async () => {
+  test("300 MB are encoded and read back while memory grows by less than 160 MB", { timeout: 180_000 }, async () => {
     const script = join(import.meta.dirname, "encode-memory.ts");
     const { stdout } = await promisify(execFile)(process.execPath, [script, spool]);
     const grown = JSON.parse(stdout) as { encodeBytes: number; decodeBytes: number; plainBytes: number };

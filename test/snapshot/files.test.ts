@@ -88,7 +88,7 @@ describe("extras", () => {
     const many = await readExtras([path("many"), path("small")]);
     expect(many.files.length).toBeLessThan(10_000);
     expect(many.missing).toHaveLength(1);
-  }, 30_000);
+  });
 });
 
 describe("fetch", () => {

@@ -128,21 +128,21 @@ describe("the directory store", () => {
     expect(Math.max(synced, made, deep)).toBeLessThan(linked);
     position(/^unlink/, linked);
     position(/^fsync\(.*\/root\/new\/deep>\) = 0/, linked);
-  }, 30_000);
+  });
 
   test("a failing fsync fails the write, and nothing becomes visible", async () => {
     const trace = await tracedCreate("fsync:error=EIO:when=2+");
     expect(trace.filter((line) => /^fsync\(.*\(INJECTED\)/.test(line))).toHaveLength(1);
     expect(trace.filter((line) => line.startsWith("link"))).toEqual([]);
     expect(trace.at(-1)).toBe("store-refused");
-  }, 30_000);
+  });
 
   test("a disk that is found full only when syncing fails the write, and nothing becomes visible", async () => {
     const trace = await tracedCreate("fsync:error=ENOSPC:when=2");
     expect(trace.filter((line) => /^fsync\(.*\(INJECTED\)/.test(line))).toHaveLength(1);
     expect(trace.filter((line) => line.startsWith("link"))).toEqual([]);
     expect(trace.at(-1)).toBe("store-full");
-  }, 30_000);
+  });
 
   test("what the disk says becomes a fault with its remedy", () => {
     const errno = (code: string): NodeJS.ErrnoException => Object.assign(new Error(code), { code, syscall: "write" });

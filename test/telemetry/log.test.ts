@@ -252,7 +252,7 @@ describe("a destination that fails", () => {
     `;
       // The reader is gone before the first line is written.
       const shell = `exec 2${redirection}; wait $!; exec "$0" --input-type=module -e "$1"`;
-      const done = spawnSync("bash", ["-c", shell, process.execPath, source], { encoding: "utf8", timeout: 20_000 });
+      const done = spawnSync("bash", ["-c", shell, process.execPath, source], { encoding: "utf8", timeout: 50_000 });
       expect(done.status).toBe(0);
       expect(Number(done.stdout)).toBe(50); // the fault fired
     },

@@ -18,7 +18,7 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 const never = new AbortController().signal;
 const scan = (file: string): ScanSnapshotTask => ({ kind: "scan-snapshot", path: file, probe: [], expectSeal: true });
 
-describe("a task in a worker thread", { timeout: 30_000 }, () => {
+describe("a task in a worker thread", () => {
   it("answers what the same call answers here, 64-bit numbers included", async () => {
     const probe = [{ main: 5n, sub: 3n }];
     const there = await runTask({ ...scan(path), probe }, never);
