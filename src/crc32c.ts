@@ -5,24 +5,38 @@
 
 /** The CRC-32C of `bytes`, unsigned; give the CRC of what came before as `seed` to go on. */
 export function crc32c(bytes: Uint8Array, seed = 0): number {
-  if (!littleEndian || bytes.length < 64) return ~bytewise(bytes, ~seed) >>> 0;
-  const head = Math.min(bytes.length, (4 - (bytes.byteOffset % 4)) % 4);
-  const middle = bytes.length - head - ((bytes.length - head) % 16);
-  let crc = bytewise(bytes.subarray(0, head), ~seed);
-  crc = wordwise(new Int32Array(bytes.buffer, bytes.byteOffset + head, middle / 4), crc);
-  return ~bytewise(bytes.subarray(head + middle), crc) >>> 0;
+  const { buffer, byteOffset, length } = bytes;
+  if (length < 64) return ~bytewise(bytes, 0, length, ~seed) >>> 0;
+  const head = (4 - (byteOffset % 4)) % 4;
+  const words = new Int32Array(buffer, byteOffset + head, (length - head) >>> 2);
+  const crc = bytewise(bytes, 0, head, ~seed);
+  return ~aligned(bytes.subarray(head), words, 0, length - head, crc) >>> 0;
 }
 
-function bytewise(bytes: Uint8Array, start: number): number {
+/**
+ * The CRC-32C of `bytes[from .. to]` without a view of its own, for many short runs in one buffer: `words` must be the same memory from `bytes[0]` on.
+ */
+export function crc32cWithin(bytes: Uint8Array, words: Int32Array, from: number, to: number, seed: number): number {
+  const start = Math.min(to, from + ((4 - (from & 3)) & 3));
+  return ~aligned(bytes, words, start, to, bytewise(bytes, from, start, ~seed)) >>> 0;
+}
+
+/** `from` is a multiple of four, or there is nothing left. */
+function aligned(bytes: Uint8Array, words: Int32Array, from: number, to: number, start: number): number {
+  const whole = littleEndian ? from + ((to - from) & ~15) : from;
+  return bytewise(bytes, whole, to, wordwise(words, from >>> 2, whole >>> 2, start));
+}
+
+function bytewise(bytes: Uint8Array, from: number, to: number, start: number): number {
   let crc = start;
-  for (const byte of bytes) crc = (crc >>> 8) ^ tables[(crc ^ byte) & 0xff]!;
+  for (let at = from; at < to; at += 1) crc = (crc >>> 8) ^ tables[(crc ^ bytes[at]!) & 0xff]!;
   return crc;
 }
 
 /** Every index is inside: the number of words is a multiple of four, and there are 16 * 256 entries. */
-function wordwise(words: Int32Array, start: number): number {
+function wordwise(words: Int32Array, from: number, to: number, start: number): number {
   let crc = start;
-  for (let at = 0; at < words.length; at += 4) {
+  for (let at = from; at < to; at += 4) {
     crc ^= words[at]!;
     const second = words[at + 1]!;
     const third = words[at + 2]!;

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "../src/crc32c.ts";
+import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64, crc32cWithin } from "../src/crc32c.ts";
 
 /** Bit by bit, as the definition says. */
 function slowCrc32c(bytes: Uint8Array): number {
@@ -32,6 +32,23 @@ describe("crc32c", () => {
         expect(crc32c(tail, crc32c(head))).toBe(whole);
         expect(combineCrc32c(crc32c(head), crc32c(tail), tail.length)).toBe(whole);
       }),
+    );
+  });
+
+  test("agrees with itself on any part of a buffer, wherever it begins and ends", () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ maxLength: 300 }),
+        fc.nat(300),
+        fc.nat(300),
+        fc.integer(),
+        (any, one, other, seed) => {
+          const bytes = Uint8Array.from(any);
+          const words = new Int32Array(bytes.buffer, 0, bytes.length >>> 2);
+          const [from, to] = [Math.min(one, other, bytes.length), Math.min(Math.max(one, other), bytes.length)];
+          expect(crc32cWithin(bytes, words, from, to, seed)).toBe(crc32c(bytes.slice(from, to), seed));
+        },
+      ),
     );
   });
 

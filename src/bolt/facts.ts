@@ -4,6 +4,8 @@ export interface SnapshotFacts {
   readonly revision: bigint;
   /** The higher of the two below; -1 when never compacted, as HashKV reports it. */
   readonly compactRevision: bigint;
+  /** What a member that holds this file answers to HashKV at `revision`, compacted up to `compactRevision`: 32 bits, unsigned. */
+  readonly hashKv: number;
   readonly compactionScheduled: bigint | undefined;
   readonly compactionFinished: bigint | undefined;
   /** Raft index up to which the file has applied; 0 when the file has none. */

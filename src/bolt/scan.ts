@@ -14,10 +14,13 @@ import {
 } from "./buckets.ts";
 import { corrupt, foreign } from "./corrupt.ts";
 import type { RowId, RowSample, SnapshotAlarm, SnapshotFacts, SnapshotMember } from "./facts.ts";
-import { openDatabaseFile } from "./file.ts";
+import { openDatabaseFile, type DatabaseFile } from "./file.ts";
 import { checkFreelist } from "./freelist.ts";
+import { HashSource } from "./hash-kv.ts";
+import type { HashPass } from "./hash-pass.ts";
+import { KeyDigest } from "./key-digest.ts";
 import { LiveKeys } from "./live-keys.ts";
-import { readMeta } from "./meta.ts";
+import { readMeta, type Meta } from "./meta.ts";
 import type { Page } from "./page.ts";
 import { Pager } from "./pager.ts";
 import { Row } from "./row.ts";
@@ -35,21 +38,27 @@ export interface ScanOptions {
 /** Bounds on what is kept in memory of buckets that are small in every real cluster. */
 const mostRows = 100_000;
 const longestValueBytes = 1024 * 1024;
+/** No row can have a higher revision. */
+const highestRevision = 2n ** 63n - 1n;
 
 /**
- * Reads a snapshot file once, page by page in key order, checks its structure as `bbolt check` does (and further), and gives the facts.
- * Synchronous, for a worker thread. Memory: a bit per page, the live key table, and the largest page. Faults: `bolt-corrupt` with page number and
- * reason, `spool-failed` when the file cannot be read.
+ * Reads a snapshot file once, page by page in key order (and before that the rows since its last finished compaction, for HashKV), checks its
+ * structure as `bbolt check` does (and further), and gives the facts. Synchronous, for a worker thread. Memory: a bit per page, the live key table,
+ * what HashKV needs (hash-kv.ts), and the largest page. Faults: `bolt-corrupt` with page number and reason, `spool-failed` when the file cannot be
+ * read.
  */
 export function scanSnapshot(path: string, options: ScanOptions = {}): SnapshotFacts {
   using file = openDatabaseFile(path, options.expectSeal);
   const meta = readMeta(file);
   const pager = new Pager(file, meta);
-  const scan = new Scan(pager);
+  const key = new KeyDigest();
+  const hash = begin(file, meta, key);
+  const scan = new Scan(pager, key, hash.pass);
   walkBucket(pager, { kind: "tree", root: meta.rootPage }, 0, scan.root);
   if (meta.freelistPage !== undefined) checkFreelist(pager, meta.freelistPage);
   return {
     ...scan.facts(options.probe ?? []),
+    hashKv: hash.finish(),
     dbBytes: file.dbBytes,
     logicalBytes: pager.reachedPages * meta.pageBytes,
     pageBytes: meta.pageBytes,
@@ -59,12 +68,37 @@ export function scanSnapshot(path: string, options: ScanOptions = {}): SnapshotF
   };
 }
 
+/** What a scan needs for HashKV at the file's own revision and compaction. */
+interface Hashing {
+  /** Undefined when the file is damaged. The scan meets that damage in its own order, and tells of it best. */
+  readonly pass: HashPass | undefined;
+  /** To be called after the scan. */
+  finish(): number;
+}
+
+function begin(file: DatabaseFile, meta: Meta, key: KeyDigest): Hashing {
+  try {
+    const source = new HashSource(file, meta);
+    const compactRevisions = [source.compactRevision];
+    const pass = source.begin(highestRevision, compactRevisions, key);
+    return {
+      pass,
+      finish: () => (pass.finish() ?? source.hashAll(highestRevision, compactRevisions))[0] ?? 0,
+    };
+  } catch (error) {
+    const finish = (): never => {
+      throw error;
+    };
+    return { pass: undefined, finish };
+  }
+}
+
 /** What one pass over the buckets gathers. */
 class Scan {
   readonly #pager: Pager;
   readonly #found = new Set<string>();
   readonly #otherBuckets: string[] = [];
-  readonly #rows = new RowCounter();
+  readonly #rows: RowCounter;
   readonly #meta: MetaFacts = {
     compactionScheduled: undefined,
     compactionFinished: undefined,
@@ -82,8 +116,9 @@ class Scan {
   #downgrade: SnapshotFacts["downgrade"];
   #keyBucket: Bucket | undefined;
 
-  constructor(pager: Pager) {
+  constructor(pager: Pager, key: KeyDigest, hash: HashPass | undefined) {
     this.#pager = pager;
+    this.#rows = new RowCounter(key, hash);
   }
 
   readonly root: Visitor = {
@@ -153,7 +188,7 @@ class Scan {
 
   facts(
     probe: readonly RowId[],
-  ): Omit<SnapshotFacts, "dbBytes" | "logicalBytes" | "pageBytes" | "txid" | "brokenMeta" | "sealed"> {
+  ): Omit<SnapshotFacts, "hashKv" | "dbBytes" | "logicalBytes" | "pageBytes" | "txid" | "brokenMeta" | "sealed"> {
     const keyBucket = this.#keyBucket;
     if (keyBucket === undefined) throw foreign("no bucket key: not an etcd database");
     if (!this.#found.has("meta")) throw foreign("no bucket meta: not an etcd database");
@@ -181,17 +216,24 @@ class Scan {
   }
 }
 
-/** Counts rows and live keys of bucket `key`; called for each row of the file, so it allocates nothing. */
+/** Counts rows and live keys of bucket `key`, and brings its rows to the hash; called for each row of the file, so it allocates nothing. */
 class RowCounter implements Visitor {
   readonly plain = true;
   readonly live = new LiveKeys();
   readonly bottom = new BottomRows();
   count = 0;
   readonly #row = new Row();
+  readonly #key: KeyDigest;
+  readonly #hash: HashPass | undefined;
   #mainHigh = -1;
   #mainLow = -1;
   #subHigh = -1;
   #subLow = -1;
+
+  constructor(key: KeyDigest, hash: HashPass | undefined) {
+    this.#key = key;
+    this.#hash = hash;
+  }
 
   /** Of the last row; 0 when there is none. */
   get revision(): bigint {
@@ -218,8 +260,15 @@ class RowCounter implements Visitor {
     this.#subLow = row.subLow;
     this.count++;
     this.bottom.offer(row.mainHigh, row.mainLow, row.subHigh, row.subLow);
-    if (row.tombstone) this.live.remove(page.bytes, page.view, row.userKeyAt, row.userKeyBytes);
-    else if (row.userKeyBytes > 0) this.live.put(page.bytes, page.view, row.userKeyAt, row.userKeyBytes);
+    const key = this.#key;
+    key.take(page.bytes, page.view, row.userKeyAt, row.userKeyBytes);
+    if (row.tombstone) this.live.remove(key);
+    else if (row.userKeyBytes > 0) this.live.put(key);
+    this.#hash?.row(page, keyAt, valueAt + valueBytes, row, key);
+  }
+
+  leave(): void {
+    this.#hash?.leave();
   }
 }
 

@@ -26,27 +26,32 @@ export interface Visitor {
   row(page: Page, keyAt: number, keyBytes: number, valueAt: number, valueBytes: number): void;
   /** `level` is the one for `walkBucket` on this bucket. */
   bucket?(page: Page, keyAt: number, keyBytes: number, bucket: Bucket, level: number): void;
+  /** After the last row of a page, whose memory is used again from now on. */
+  leave?(): void;
 }
 
 /**
  * Walks one bucket in key order and checks all that `bbolt check` checks on the way, and what it leaves out: inline buckets and the layout inside
- * pages. Fault `bolt-corrupt` names the page.
+ * pages. Fault `bolt-corrupt` names the page. With `from`, pages that hold smaller keys only are neither read nor checked; the first page that is
+ * may begin with some.
  */
-export function walkBucket(pager: Pager, bucket: Bucket, level: number, visitor: Visitor): void {
+export function walkBucket(pager: Pager, bucket: Bucket, level: number, visitor: Visitor, from?: Uint8Array): void {
   if (bucket.kind === "inline") {
     const { page } = bucket;
     // bbolt never inlines a bucket that holds buckets (bucket.go, inlineable).
-    const end = walkLeaf(page, level, { plain: true, row: (...at) => visitor.row(...at) }, undefined, undefined);
+    const inner: Visitor = { plain: true, row: (...at) => visitor.row(...at), leave: () => visitor.leave?.() };
+    const end = walkLeaf(page, level, inner, undefined, undefined);
     if (end !== page.end)
       throw corrupt(page.id, `an inline bucket of ${page.end - page.start} bytes holds ${end - page.start}`);
     return;
   }
-  walkPage({ pager, visitor, leafLevel: -1 }, bucket.root, level, true, undefined, undefined);
+  walkPage({ pager, visitor, from, leafLevel: -1 }, bucket.root, level, true, undefined, undefined);
 }
 
 interface Walk {
   readonly pager: Pager;
   readonly visitor: Visitor;
+  readonly from: Uint8Array | undefined;
   /** All leaves of a tree have one depth; known after the first descent. */
   leafLevel: number;
 }
@@ -87,8 +92,14 @@ function walkBranch(walk: Walk, page: Page, level: number, low: Bound | undefine
   // The page object may serve another bucket meanwhile only on deeper levels; its fields stay.
   for (let index = 0; index < page.count; index++) {
     const above = index + 1 < page.count ? branchKey(page, index + 1) : high;
+    if (walk.from !== undefined && above !== undefined && isBelow(above, walk.from)) continue;
     walkPage(walk, branchChild(page, index), level + 1, false, branchKey(page, index), above);
   }
+}
+
+/** Whether nothing that is smaller than `bound` can be `from` or greater. */
+function isBelow(bound: Bound, from: Uint8Array): boolean {
+  return compareKeys(bound.bytes, bound.at, bound.length, from, 0, from.length) <= 0;
 }
 
 /** Checks the element table of a branch: layout, order, and that its keys lie within those of its parent. */
@@ -157,6 +168,7 @@ function walkLeaf(
       throw corrupt(page.id, `element ${index} is a bucket inside a bucket that holds none`);
     else visitor.bucket(page, keyAt, keyBytes, readBucket(page, index, keyAt + keyBytes, valueBytes), level + 1);
   }
+  visitor.leave?.();
   if (count > 0) checkBelow(page, { bytes, at: beforeAt, length: beforeBytes }, high);
   return expectedAt;
 }

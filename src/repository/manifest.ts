@@ -57,6 +57,8 @@ const liveField = z.strictObject({
 const contentField = z.strictObject({
   revision: int64Field,
   compactRevision: int64Field,
+  /** What etcd's HashKV answers at that revision and compaction, computed from the file: every member must say the same. */
+  hashKv: z.int().min(0).max(0xffff_ffff),
   consistentIndex: uint64Field,
   term: uint64Field.nullable(),
   storageVersion: z.string().nullable(),

@@ -403,6 +403,7 @@ export function writeContent({ facts, drained }: Pick<Taken, "facts" | "drained"
   return {
     revision: facts.revision,
     compactRevision: facts.compactRevision,
+    hashKv: facts.hashKv,
     consistentIndex: facts.consistentIndex,
     term: facts.term ?? null,
     storageVersion: facts.storageVersion ?? null,

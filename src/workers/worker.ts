@@ -1,4 +1,5 @@
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
+import { hashKv } from "../bolt/hash-kv.ts";
 import { scanSnapshot } from "../bolt/scan.ts";
 import { Fault, abortFault, isFault, throwIfAborted, type FaultCode } from "../faults.ts";
 import type { Results, Task } from "./tasks.ts";
@@ -39,7 +40,8 @@ export async function runTask<T extends Task>(task: T, signal: AbortSignal): Pro
   try {
     const answer = await firstAnswer(worker, signal);
     if (!answer.ok) throw new Fault(answer.fault.code, answer.fault.message, { hint: answer.fault.hint });
-    return answer.result;
+    // A worker has one task, and answers that one.
+    return answer.result as Results[T["kind"]];
   } finally {
     await end(worker);
   }
@@ -92,6 +94,8 @@ function perform(task: Task): Results[Task["kind"]] {
   switch (task.kind) {
     case "scan-snapshot":
       return scanSnapshot(task.path, { probe: task.probe, expectSeal: task.expectSeal });
+    case "hash-kv":
+      return hashKv(task.path, task.revision, task.compactRevisions);
   }
 }
 

@@ -52,6 +52,7 @@ export function sampleManifest(changes: Partial<Manifest> = {}): Manifest {
     content: {
       revision: 100_000n,
       compactRevision: 90_000n,
+      hashKv: 0xfedc_ba98,
       consistentIndex: 123_456n,
       term: 7n,
       storageVersion: "3.6.0",

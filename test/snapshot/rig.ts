@@ -91,6 +91,7 @@ export function scanned(changes: Partial<SnapshotFacts> = {}): SnapshotFacts {
   return {
     revision: 50n,
     compactRevision: -1n,
+    hashKv: 1,
     compactionScheduled: undefined,
     compactionFinished: undefined,
     consistentIndex: 1000n,
