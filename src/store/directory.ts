@@ -106,6 +106,10 @@ export function openDirectoryStore({ directory }: DirectoryStoreOptions): Store 
     async sweep(olderThanMs, signal) {
       return await root.work("sweep", undefined, signal, async () => await sweepTemporary(root, olderThanMs, signal));
     },
+
+    async now(signal) {
+      return await root.work("date", undefined, signal, async () => await dateNow(await root.temporary()));
+    },
   };
 }
 
@@ -184,14 +188,19 @@ async function entriesOf(path: string): Promise<{ name: string; isDirectory: boo
 }
 
 /** The file system's own "now" is the date of a file just made: a network file system may have another clock than we. */
+async function dateNow(directory: string): Promise<number> {
+  const probe = join(directory, randomUUID());
+  await (await open(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)).close();
+  const { mtimeMs } = await lstat(probe);
+  await unlink(probe);
+  return mtimeMs;
+}
+
 async function sweepTemporary(root: Root, olderThanMs: number, signal: AbortSignal): Promise<number> {
   const directory = await root.temporary();
   const names = await readdir(directory);
   if (names.length === 0) return 0;
-  const probe = join(directory, randomUUID());
-  await (await open(probe, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)).close();
-  const { mtimeMs: nowMs } = await lstat(probe);
-  await unlink(probe);
+  const nowMs = await dateNow(directory);
   let swept = 0;
   for (const name of names) {
     throwIfAborted(signal);

@@ -8,7 +8,7 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from "@aws-sdk/client-s3";
-import type { GetObjectCommandOutput } from "@aws-sdk/client-s3";
+import type { GetObjectCommandOutput, HeadObjectCommandOutput } from "@aws-sdk/client-s3";
 import { Fault, isFault, throwIfAborted } from "../faults.ts";
 import { crc32c, crc32cFromBase64, crc32cToBase64 } from "../crc32c.ts";
 import { bodyOf, watched, withoutLength } from "./s3-body.ts";
@@ -134,7 +134,7 @@ export class Objects {
       const answer = await ask(signal, async (abortSignal) => await writer.send(command, { abortSignal }));
       this.#bucketSeen = true;
       if (answer.ContentLength === undefined) throw withoutLength(name);
-      return { storedBytes: answer.ContentLength, crc32c: fullChecksum(answer) };
+      return { storedBytes: answer.ContentLength, crc32c: fullChecksum(answer), lockedUntilMs: lockOf(answer) };
     } catch (error) {
       const missing = meaningOf(error) === "no-object";
       if (missing && this.#bucketSeen) return undefined;
@@ -247,6 +247,23 @@ export class Objects {
     }
   }
 
+  /** The Date header of the smallest listing. */
+  async now(signal: AbortSignal): Promise<number | undefined> {
+    const { ask, bucket, root, writer } = this.#connection;
+    const command = new ListObjectsV2Command({ Bucket: bucket, Prefix: root, MaxKeys: 1 });
+    let nowMs = Number.NaN;
+    command.middlewareStack.add(
+      (next) => async (args) => {
+        const result = await next(args);
+        nowMs = Date.parse(headersOf(result.response)?.["date"] ?? "");
+        return result;
+      },
+      { step: "deserialize", name: "serverDate", priority: "low" },
+    );
+    await ask(signal, async (abortSignal) => await writer.send(command, { abortSignal }));
+    return Number.isNaN(nowMs) ? undefined : nowMs;
+  }
+
   /** Aborts a multipart upload; false when it is gone already. */
   async abandon(key: string, uploadId: string, signal: AbortSignal): Promise<boolean> {
     const { ask, bucket, writer } = this.#connection;
@@ -260,6 +277,12 @@ export class Objects {
       throw error;
     }
   }
+}
+
+/** What HEAD says of an object lock; a key without the right to see it is told nothing. */
+function lockOf(answer: HeadObjectCommandOutput): number | undefined {
+  if (answer.ObjectLockLegalHoldStatus === "ON") return Infinity;
+  return answer.ObjectLockRetainUntilDate?.getTime();
 }
 
 /** The checksum over all bytes; one over the checksums of parts says nothing that can be compared. */

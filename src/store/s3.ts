@@ -36,6 +36,10 @@ export function openS3Store(options: S3Options): Store {
       await connection.translate(`sweep ${connection.description}`, signal, async () => {
         return await objects.sweep(olderThanMs, signal);
       }),
+    now: async (signal) =>
+      await connection.translate(`ask ${connection.description} for the time`, signal, async () => {
+        return await objects.now(signal);
+      }),
   };
 }
 

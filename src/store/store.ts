@@ -48,6 +48,9 @@ export interface Store {
    * than `olderThanMs` by the store's own dates; returns how many.
    */
   sweep(olderThanMs: number, signal: AbortSignal): Promise<number>;
+
+  /** What the store's own clock says now, which dates its objects; to a second or so. Undefined where it does not tell. */
+  now(signal: AbortSignal): Promise<number | undefined>;
 }
 
 /** Manifests and other documents are small; a larger one is damage or an attack, not a document. */
@@ -57,6 +60,8 @@ export interface ObjectHead {
   readonly storedBytes: number;
   /** CRC-32C (Castagnoli) over all bytes, as the store itself reports it for the whole object. */
   readonly crc32c: number | undefined;
+  /** Until when the store removes it for nobody (object lock); Infinity under a legal hold; undefined where nothing is known of a lock. */
+  readonly lockedUntilMs?: number | undefined;
 }
 
 export interface NameRange {

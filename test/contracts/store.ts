@@ -300,6 +300,16 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
       });
     });
 
+    test("tells the time of the clock that dates its objects", async () => {
+      const before = await store.now(signal);
+      await store.create("now/dated", Buffer.from("1"), signal);
+      const [entry] = await listed(store, "now/");
+      const after = await store.now(signal);
+      // Headers have whole seconds, cut off.
+      expect(entry?.modifiedMs).toBeGreaterThanOrEqual((before ?? Infinity) - 1000);
+      expect(entry?.modifiedMs).toBeLessThanOrEqual((after ?? -Infinity) + 1000);
+    });
+
     describe("names and signals", () => {
       const hostile = [
         "../x", "/x", "x/", "a//b", "a/./b", "a/../b", ".", "..", "", ".hidden", "a/.hidden", ".tmp/x", "a\0b", "a\nb", "a b", "a\\b",
@@ -333,6 +343,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         await expectFault(store.head("abort/x", aborted), "interrupted");
         await expectFault(store.remove("abort/x", aborted), "interrupted");
         await expectFault(store.sweep(0, aborted), "interrupted");
+        await expectFault(store.now(aborted), "interrupted");
         expect(await store.head("abort/x", signal)).toBeUndefined();
       });
     });

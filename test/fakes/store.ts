@@ -4,7 +4,7 @@ import { crc32c } from "../../src/crc32c.ts";
 import { isObjectName, maximumDocumentBytes } from "../../src/store/store.ts";
 import type { ObjectEntry, Store } from "../../src/store/store.ts";
 
-export type StoreMethod = "create" | "upload" | "read" | "download" | "head" | "list" | "remove" | "sweep";
+export type StoreMethod = "create" | "upload" | "read" | "download" | "head" | "list" | "remove" | "sweep" | "now";
 
 /** What is to happen to one call: before it, instead of it, or after it was carried out. */
 export interface StoreTrouble {
@@ -43,7 +43,7 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
     act: () => T | Promise<T>,
   ): Promise<T> => {
     throwIfAborted(signal);
-    if (method !== "list" && method !== "sweep" && !isObjectName(name)) {
+    if (method !== "list" && method !== "sweep" && method !== "now" && !isObjectName(name)) {
       throw new Fault("store-refused", `not an object name: ${JSON.stringify(name.slice(0, 80))}`);
     }
     calls.push({ method, name });
@@ -147,6 +147,8 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
     },
 
     sweep: async (_olderThanMs, signal) => await run("sweep", "", signal, () => 0),
+
+    now: async (signal) => await run("now", "", signal, now),
   };
 }
 
