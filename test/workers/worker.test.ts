@@ -26,6 +26,16 @@ describe("a task in a worker thread", () => {
     expect(there.probed).toHaveLength(1);
   });
 
+  it("answers hashes in the order in which they were asked for, and refuses those that are gone", async () => {
+    const facts = scanSnapshot(path);
+    const ask = (compactRevisions: readonly bigint[]): Promise<readonly number[]> =>
+      runTask({ kind: "hash-kv", path, revision: facts.revision, compactRevisions }, never);
+    const [later, own] = await ask([facts.revision, facts.compactRevision]);
+    expect(own).toBe(facts.hashKv);
+    expect(later).not.toBe(own);
+    await expect(ask([facts.compactRevision - 1n])).rejects.toMatchObject({ code: "etcd-compacted" });
+  });
+
   it("leaves the event loop free", async () => {
     let ticks = 0;
     const timer = setInterval(() => ticks++, 1);
