@@ -1,7 +1,7 @@
 import { isMainThread } from "node:worker_threads";
 import { Fault, isFault } from "./faults.ts";
 import { escapeControls } from "./format.ts";
-import { keepYoungGenerationSmall } from "./heap.ts";
+import { tuneHeap } from "./heap.ts";
 import "./workers/worker.ts";
 
 /**
@@ -9,7 +9,7 @@ import "./workers/worker.ts";
  * one, and everything that a worker does not need is imported when it starts: a worker would pay 30 MB for it.
  */
 if (isMainThread) {
-  keepYoungGenerationSmall();
+  tuneHeap();
   void main();
 }
 
@@ -44,6 +44,9 @@ async function main(): Promise<void> {
     out: (text: string) => void process.stdout.write(text),
     err: (text: string) => void process.stderr.write(text),
     interactive: process.stderr.isTTY,
+    ...(process.stdin.isTTY && process.stderr.isTTY
+      ? { ask: (question: string) => ask(question, controller.signal) }
+      : {}),
     columns: () => process.stderr.columns,
     env: process.env,
   };
@@ -64,5 +67,20 @@ async function main(): Promise<void> {
   } finally {
     // Everything is closed by now; a handle that some library forgot must not keep a finished command alive.
     setTimeout(() => process.exit(), 3000).unref();
+  }
+}
+
+/** One line from the terminal; undefined when it ends before. */
+async function ask(question: string, signal: AbortSignal): Promise<string | undefined> {
+  const { createInterface } = await import("node:readline/promises");
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return (await terminal.question(question, { signal })).trim();
+  } catch (error) {
+    // Ctrl-C and Ctrl-D are no answers.
+    if (signal.aborted || (error instanceof Error && error.name === "AbortError")) return undefined;
+    throw error;
+  } finally {
+    terminal.close();
   }
 }

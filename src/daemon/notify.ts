@@ -165,6 +165,7 @@ function openStatusLine(): StatusLine {
   let running: { readonly run: string; readonly what: string; readonly phase: string } | undefined;
   let last = "no backup yet";
   let stopping = false;
+  let held = "";
   let refused = false;
 
   function listen(event: LifeboatEvent): void {
@@ -189,6 +190,10 @@ function openStatusLine(): StatusLine {
         running = undefined;
         last = `last run of ${event.schedule ?? event.trigger} FAILED in ${event.phase}: ${event.code}`;
         break;
+      case "lock.observed":
+        held = event.paused ? "PAUSED; " : event.damaged > 0 ? "LOCK UNREADABLE; " : "";
+        if (event.holder !== undefined) held = `${held}locked by ${event.holder}; `;
+        break;
       case "daemon.stopping":
         stopping = true;
         break;
@@ -208,7 +213,7 @@ function openStatusLine(): StatusLine {
     if (stopping) return "stopping";
     if (running !== undefined) return `backing up ${running.what}: ${running.phase}; ${last}`;
     const [next] = [...planned].filter(([, atMs]) => atMs > nowMs).toSorted(([, a], [, b]) => a - b);
-    return next === undefined ? last : `next backup ${formatTime(next[1])} (${next[0]}); ${last}`;
+    return next === undefined ? `${held}${last}` : `${held}next backup ${formatTime(next[1])} (${next[0]}); ${last}`;
   }
   return {
     listen,

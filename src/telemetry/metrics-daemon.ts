@@ -1,7 +1,7 @@
 import type { Emit } from "../events.ts";
-import type { MetricScope } from "./metrics-define.ts";
+import { setOrRemove, type MetricScope } from "./metrics-define.ts";
 
-/** The daemon itself: the configuration that it works by. */
+/** The daemon itself: the configuration that it works by, and what keeps it from working. */
 export function openDaemonMetrics({ define, cluster, clock }: MetricScope): Emit {
   const reloaded = define.gauge(
     "config_last_reload_successful",
@@ -11,6 +11,31 @@ export function openDaemonMetrics({ define, cluster, clock }: MetricScope): Emit
   const reloadedAt = define.gauge(
     "config_last_reload_success_timestamp_seconds",
     "When a configuration was last read and accepted: at the start or by a reload.",
+    ["cluster"],
+  );
+  const paused = define.gauge(
+    "repository_paused",
+    "1 while the repository is paused and nobody takes backups; absent: not looked yet.",
+    ["cluster"],
+  );
+  const pausedSince = define.gauge(
+    "repository_paused_timestamp_seconds",
+    "Since when the repository is paused; absent: it is not.",
+    ["cluster"],
+  );
+  const lockHeld = define.gauge(
+    "lock_held",
+    "1 while an operation holds the lock of the cluster; absent: not looked yet.",
+    ["cluster"],
+  );
+  const lockSilent = define.gauge(
+    "lock_holder_silent",
+    "1 when the holder of the lock seems to be dead; absent: nobody holds it.",
+    ["cluster"],
+  );
+  const lockDamaged = define.gauge(
+    "lock_damaged_entries",
+    "Entries at the end of the lock's log that cannot be read; absent: not looked yet.",
     ["cluster"],
   );
 
@@ -24,6 +49,17 @@ export function openDaemonMetrics({ define, cluster, clock }: MetricScope): Emit
     switch (event.name) {
       case "config.accepted":
         accepted();
+        break;
+      case "lock.observed":
+        paused.set({ cluster }, event.paused ? 1 : 0);
+        setOrRemove(
+          pausedSince,
+          { cluster },
+          event.pausedSinceMs === undefined ? undefined : event.pausedSinceMs / 1000,
+        );
+        lockHeld.set({ cluster }, event.holder === undefined ? 0 : 1);
+        setOrRemove(lockSilent, { cluster }, event.holderAlive === undefined ? undefined : event.holderAlive ? 0 : 1);
+        lockDamaged.set({ cluster }, event.damaged);
         break;
       case "config.refused":
         reloaded.set({ cluster }, 0);

@@ -90,6 +90,21 @@ describe("systemd is told", () => {
     expect(rig.sent[3]).toBe("READY=1 STATUS=no backup yet");
   });
 
+  test("of a pause and of an operation that has the cluster for itself", async () => {
+    const rig = openRig();
+    rig.notifier.listen({ ...samples["lock.observed"], holder: undefined });
+    await rig.clock.advance(1000);
+    rig.notifier.listen({ ...samples["lock.observed"], paused: false, holder: "restore" });
+    await rig.clock.advance(1000);
+    rig.notifier.listen({ ...samples["lock.observed"], paused: false, holder: undefined });
+    await rig.clock.advance(1000);
+    expect(rig.sent).toEqual([
+      "STATUS=PAUSED; no backup yet",
+      "STATUS=locked by restore; no backup yet",
+      "STATUS=no backup yet",
+    ]);
+  });
+
   test("nothing that could be taken for an assignment of its own", async () => {
     const rig = openRig();
     rig.notifier.listen({ ...samples["backup.started"], schedule: "x\nWATCHDOG=trigger" });
