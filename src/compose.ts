@@ -24,6 +24,7 @@ import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/ag
 import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
+import type { HashSpool } from "./snapshot/prove.ts";
 import { openSpool } from "./snapshot/spool.ts";
 import { openDirectoryStore } from "./store/directory.ts";
 import { openS3Store } from "./store/s3.ts";
@@ -91,6 +92,9 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
         limits: { ...defaultDrainLimits, maxRate: config.spool.maxRateBytes },
         toolVersion: version,
         newId,
+        hashSpool,
+        proof: config.proof,
+        keepUnproven: undefined,
       };
     },
     async [Symbol.asyncDispose]() {
@@ -100,6 +104,9 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     },
   };
 }
+
+const hashSpool: HashSpool = (path, revision, compactRevisions, signal) =>
+  runTask({ kind: "hash-kv", path, revision, compactRevisions }, signal);
 
 const scan: Tools["scan"] = (path, probe, signal) =>
   runTask({ kind: "scan-snapshot", path, probe, expectSeal: true }, signal);

@@ -5,7 +5,14 @@ import type { FaultCode } from "./faults.ts";
  * Facts, not stories: numbers carry their unit in their name, 64-bit numbers are bigint, and nothing here is ever a secret.
  */
 export type LifeboatEvent =
-  DaemonEvent | ConfigEvent | ScheduleEvent | BackupEvent | ObservationEvent | RepositoryEvent | WarningEvent;
+  | DaemonEvent
+  | ConfigEvent
+  | ScheduleEvent
+  | BackupEvent
+  | ProofEvent
+  | ObservationEvent
+  | RepositoryEvent
+  | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
 
@@ -15,8 +22,8 @@ export type Emit = (event: LifeboatEvent) => void;
 /** What starts a backup. */
 export type Trigger = "schedule" | "demand" | "import";
 
-/** The phases of a backup, in their order; also the stages at which it can fail. */
-export const phases = ["choose", "drain", "scan", "extras", "upload", "readback", "commit"] as const;
+/** The phases of a backup, in their order; also the stages at which it can fail. `prove` runs beside those between scan and commit. */
+export const phases = ["choose", "drain", "scan", "extras", "upload", "readback", "prove", "commit"] as const;
 export type Phase = (typeof phases)[number];
 
 export type DaemonEvent =
@@ -43,6 +50,8 @@ export type ScheduleEvent =
       /** When the newest committed backup of the schedule was committed; undefined: never. */
       readonly lastSuccessMs: number | undefined;
       readonly lastSlotMs: number | undefined;
+      /** When the newest backup of the schedule that is proven was committed; undefined: none is. */
+      readonly lastProvenMs: number | undefined;
       readonly backups: number;
     }
   | {
@@ -137,6 +146,72 @@ export type BackupEvent =
       readonly retryable: boolean;
       readonly durationMs: number;
     };
+
+/** What comparing a backup with other members brings: of which backup, and how its file is known. */
+interface ProofFacts {
+  readonly run: string;
+  readonly schedule: string | undefined;
+  readonly backup: string;
+  readonly lineage: string;
+  readonly revision: bigint;
+  readonly committedMs: number;
+  readonly reason: string;
+}
+
+export type ProofEvent =
+  /** A member computed HashKV; writers on it waited as long. */
+  | {
+      readonly name: "member.hashed";
+      readonly run: string;
+      readonly member: string;
+      readonly leader: boolean;
+      readonly durationMs: number;
+    }
+  /** A member that was asked for HashKV gave none. */
+  | {
+      readonly name: "member.unhashed";
+      readonly run: string;
+      readonly member: string;
+      readonly code: FaultCode;
+      readonly message: string;
+    }
+  /** A majority holds other data than this member, seen twice: it must be replaced. */
+  | {
+      readonly name: "member.diverged";
+      readonly run: string;
+      readonly member: string;
+      readonly revision: bigint;
+      readonly reason: string;
+    }
+  /** A committed backup is what a majority of the voters holds. */
+  | ({
+      readonly name: "backup.proven";
+      /** Members whose data is that of the backup. */
+      readonly agreeing: readonly string[];
+      readonly diverged: readonly string[];
+      /** A single member was compared with itself. */
+      readonly alone: boolean;
+    } & ProofFacts)
+  /** A committed backup could not be shown to be what a majority holds. */
+  | ({
+      readonly name: "backup.sealed";
+      readonly why: SealedWhy;
+      /** It is tried again later. */
+      readonly passing: boolean;
+    } & ProofFacts);
+
+/** Why a backup is only sealed: its bytes are what etcd sent, and nobody vouches for more. `source-diverged`: its member is in the minority, and no other could be had. `unrecorded`: it is proven, and the store did not take the proof. */
+export const sealedWhys = [
+  "compacted",
+  "too-few",
+  "disagree",
+  "leader",
+  "incomparable",
+  "source-diverged",
+  "unrecorded",
+  "unknown",
+] as const;
+export type SealedWhy = (typeof sealedWhys)[number];
 
 /** What one look at a member gave; a member that did not answer has only a name and a fault. */
 export type ObservedMember =

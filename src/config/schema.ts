@@ -8,7 +8,6 @@ import { isFault } from "../faults.ts";
 /** Sections that later versions bring; each is refused by name, so that nobody believes in a retention that does not run. */
 export const laterSections: readonly string[] = [
   "retention",
-  "proof",
   "archive",
   "drill",
   "notify",
@@ -267,6 +266,18 @@ const schedule = z
     jitterMs: jitter,
   }));
 
+const proof = z
+  .strictObject({
+    allowLeader: z
+      .boolean()
+      .default(true)
+      .describe(
+        "Whether the leader may be asked to hash its data where the followers are not enough; every writer of the cluster waits meanwhile, some tenths of a second per GB.",
+      ),
+  })
+  .prefault({})
+  .describe("How backups are compared with the data of other members.");
+
 const http = z
   .strictObject({
     listen: converted("HOST:PORT, such as 127.0.0.1:9979", { pattern: ":[0-9]{1,5}$" }, readListenAddress)
@@ -294,6 +305,7 @@ export const configSchema = z
     repository,
     spool,
     schedules: z.array(schedule).max(32).prefault([]).describe("When backups are taken by run."),
+    proof,
     http,
     log,
   })

@@ -2,7 +2,9 @@ import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { isFault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
-import { listRepository, readEntries, type Belief, type ListedBackup } from "../repository/catalog.ts";
+import { readEntries, type Belief } from "../repository/catalog.ts";
+import { listRepository, type ListedBackup, type Listing } from "../repository/listing.ts";
+import { newestProven } from "../repository/proven.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
 import type { BackupOutcome, BackupRequest, FailedBackup } from "../snapshot/backup.ts";
 import type { Store } from "../store/store.ts";
@@ -106,7 +108,8 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
 /** Reads from the repository what was committed before this process, so that a restart forgets nothing. */
 async function readFreshness(deps: LoopDependencies, states: readonly State[], signal: AbortSignal): Promise<void> {
   const belief = await readBelief(deps, signal);
-  const backups = belief === undefined ? [] : (await listRepository(deps.store, signal)).backups;
+  const listing = belief === undefined ? undefined : await listRepository(deps.store, signal);
+  const backups = listing?.backups ?? [];
   deps.emit({ name: "store.observed", up: true, backups: backups.length, message: "" });
   const nowMs = deps.clock.now();
   for (const state of states) {
@@ -121,6 +124,7 @@ async function readFreshness(deps: LoopDependencies, states: readonly State[], s
       schedule: name,
       lastSlotMs: past.at(-1)?.name.timeMs,
       lastSuccessMs: belief === undefined ? undefined : await lastCommitted(deps, belief, past, signal),
+      lastProvenMs: listing === undefined ? undefined : await lastProven(deps, belief, listing, past, signal),
       backups: own.length,
     });
   }
@@ -158,6 +162,19 @@ async function lastCommitted(
     if (entry?.refused !== undefined) deps.emit({ name: "warning", about: "manifest", message: entry.refused.message });
   }
   return undefined;
+}
+
+/** When the newest proven backup was committed. */
+async function lastProven(
+  deps: LoopDependencies,
+  belief: Belief | undefined,
+  listing: Listing,
+  own: readonly ListedBackup[],
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const manifest =
+    belief === undefined ? undefined : await newestProven(deps.store, listing, own, belief, signal);
+  return manifest === undefined ? undefined : Date.parse(manifest.committedAt);
 }
 
 async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 import { chooseSources } from "../cluster/choose.ts";
 import { observeCluster, type ClusterFacts, type ObserveOptions } from "../cluster/observe.ts";
 import type { Phase, Trigger } from "../events.ts";
-import { Fault, abortFault } from "../faults.ts";
+import { Fault, abortFault, isFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import {
   listRepository,
@@ -17,11 +17,14 @@ import { createLineage, findContradiction, judgeHistory, type LineageHistory } f
 import { labelLength, manifestSchemaId, type Manifest, type ManifestMember } from "../repository/manifest.ts";
 import { formatBackupName, type BackupName } from "../repository/names.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
-import { commitBackup, type CommitDependencies, type Draft } from "./commit.ts";
+import { commitBackup, type Commit, type CommitDependencies, type Draft } from "./commit.ts";
 import { PhaseTimer } from "./phases.ts";
+import type { Claim, Finding, ProveDependencies } from "./prove.ts";
+import { startProving } from "./proving.ts";
+import { recordFinding, tellFinding, type Committed } from "./record.ts";
 import { noSource, spoolNeed, takeSnapshot, type Taken, type TakeDependencies } from "./take.ts";
 
-export interface BackupDependencies extends TakeDependencies, CommitDependencies {
+export interface BackupDependencies extends TakeDependencies, CommitDependencies, ProveDependencies {
   /** `cluster.name` of the configuration. */
   readonly cluster: string;
   readonly observe: ObserveOptions;
@@ -29,6 +32,14 @@ export interface BackupDependencies extends TakeDependencies, CommitDependencies
   readonly toolVersion: string;
   /** A new ULID. */
   readonly newId: () => string;
+  /** Takes over a backup that may be proven later, with its spool file; undefined: nobody asks again. */
+  readonly keepUnproven: ((unproven: Unproven) => void) | undefined;
+}
+
+/** A committed backup that is not proven yet, and what it needs to be. Whoever has it disposes it, which removes the spool file. */
+export interface Unproven extends AsyncDisposable {
+  readonly committed: Committed;
+  readonly claim: Claim;
 }
 
 export type BackupRequest =
@@ -36,7 +47,11 @@ export type BackupRequest =
   | { readonly trigger: "demand"; readonly label: string | undefined };
 
 export type BackupOutcome =
-  | { readonly kind: "committed"; readonly manifest: Manifest }
+  | ({
+      readonly kind: "committed";
+      /** What members said of it; proven only when that is recorded, too. */
+      readonly finding: Finding;
+    } & Committed)
   /** Another daemon had committed the slot, before or while this run worked. */
   | { readonly kind: "superseded"; readonly lineage: string; readonly backup: string };
 
@@ -93,6 +108,7 @@ export async function attemptBackup(
         committedMs: Date.parse(outcome.manifest.committedAt),
         durationMs: Math.round(deps.clock.elapsed() - beganMs),
       });
+      tellFinding(deps.emit, run, outcome, outcome.finding);
     }
     return outcome;
   } catch (error) {
@@ -229,12 +245,81 @@ async function attempt(
   const { lineage } = position.history.lineage;
   const earlier = position.listing.backups.find((listed) => listed.lineage === lineage && listed.backup === backup);
   if (earlier !== undefined) return await superseded(deps, position.identity, earlier, signal);
-  await using taken = await takeSnapshot(deps, facts, position.newest?.samples ?? [], run, phases, signal);
+  const avoid = new Set<bigint>();
+  for (let retakes = 0; ; retakes += 1) {
+    // Ends: the last turn takes whatever it gets.
+    const turn = { request, run, startedMs, backup, facts, position, avoid, last: retakes === retakesAtMost };
+    const commit = await takeAndCommit(deps, turn, phases, signal);
+    if (commit.kind === "committed") return commit;
+    if (commit.kind === "taken")
+      return await superseded(deps, position.identity, { lineage, backup, name, manifestBytes: 0 }, signal);
+    for (const member of commit.diverged) avoid.add(member);
+  }
+}
+
+/** How often a snapshot is taken anew because its member is in the minority. */
+const retakesAtMost = 2;
+
+interface Turn {
+  readonly request: BackupRequest;
+  readonly run: string;
+  readonly startedMs: number;
+  readonly backup: string;
+  readonly facts: ClusterFacts;
+  readonly position: Position;
+  /** Members that hold other data than the majority. */
+  readonly avoid: ReadonlySet<bigint>;
+  /** Commit what comes, also from a member in the minority. */
+  readonly last: boolean;
+}
+
+/** One snapshot, stored while members are asked about it. `retake`: its member is in the minority, nothing was committed, and another member can be taken. */
+async function takeAndCommit(
+  deps: BackupDependencies,
+  turn: Turn,
+  phases: PhaseTimer,
+  signal: AbortSignal,
+): Promise<
+  | Extract<BackupOutcome, { readonly kind: "committed" }>
+  | { readonly kind: "taken" }
+  | { readonly kind: "retake"; readonly diverged: readonly bigint[] }
+> {
+  const { request, run, startedMs, backup, facts, position, avoid } = turn;
+  await using stack = new AsyncDisposableStack();
+  const taken = stack.use(await takeSnapshot(deps, facts, position.newest?.samples ?? [], avoid, run, phases, signal));
   refuseContradiction(deps, position, taken);
   const draft = writeDraft(deps, request, { ...position, backup, facts, taken, startedMs });
-  const commit = await commitBackup(deps, draft, taken.path, deps.newId(), phases, signal);
-  if (commit.kind === "committed") return commit;
-  return await superseded(deps, position.identity, { lineage, backup, name, manifestBytes: 0 }, signal);
+  const source = taken.source.member.id;
+  const others = chooseSources(facts).candidates.some(({ member }) => member.id !== source && !avoid.has(member.id));
+  const retakes = !turn.last && others && !avoid.has(source);
+  const claim = claimOf(run, facts, taken);
+  await using proving = startProving(deps, claim, taken.drained.dbBytes, retakes, phases, signal);
+  let commit: Commit;
+  try {
+    commit = await commitBackup(deps, draft, taken.path, deps.newId(), () => proving.finding, phases, proving.signal);
+  } catch (error) {
+    if (!proving.signal.aborted || signal.aborted || !isFault(error)) throw error;
+    return { kind: "retake", diverged: (await proving.finding).divergedIds };
+  }
+  if (commit.kind === "taken") return commit;
+  const finding = await recordFinding(deps, commit, await proving.finding, signal);
+  if (finding.verdict === "sealed" && finding.passing && deps.keepUnproven !== undefined) {
+    const kept = stack.move();
+    deps.keepUnproven({ committed: commit, claim, [Symbol.asyncDispose]: () => kept.disposeAsync() });
+  }
+  return { ...commit, finding };
+}
+
+function claimOf(run: string, facts: ClusterFacts, taken: Taken): Claim {
+  return {
+    run,
+    clusterId: facts.clusterId,
+    source: taken.source.member.id,
+    revision: taken.facts.revision,
+    compactRevision: taken.facts.compactRevision,
+    hashKv: taken.facts.hashKv,
+    path: taken.path,
+  };
 }
 
 /** Somebody else's manifest stands under this backup's key. Only one that can be believed makes the work superfluous: anything else is a failure. */

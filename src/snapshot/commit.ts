@@ -1,4 +1,4 @@
-import { Fault, isFault } from "../faults.ts";
+import { Fault, isFault, throwIfAborted } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import type { Clock } from "../clock.ts";
 import { digestOf, formatInstant } from "../repository/documents.ts";
@@ -45,12 +45,16 @@ export type Commit =
   /** The manifest's key is taken. What was stored here is then an orphan, harmless and collected later. */
   | { readonly kind: "taken" };
 
-/** Makes a spooled snapshot a backup: data, extras and note are stored and verified, the manifest comes last and create-only. */
+/**
+ * Makes a spooled snapshot a backup: data, extras and note are stored and verified, the manifest comes last and create-only. `settled` is waited for
+ * before that; the signal may be aborted until then.
+ */
 export async function commitBackup(
   deps: CommitDependencies,
   draft: Draft,
   spoolPath: string,
   snapshotId: string,
+  settled: (() => Promise<unknown>) | undefined,
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<Commit> {
@@ -82,6 +86,8 @@ export async function commitBackup(
     verifyStored(deps, data, draft, encoding, encoded, progress, signal),
   );
   failpoint("data-read-back");
+  await settled?.();
+  throwIfAborted(signal);
   return phases.run("commit", async () => {
     const document = {
       ...draft,

@@ -81,6 +81,7 @@ export async function importSnapshot(
       },
       file.path,
       deps.newId(),
+      undefined,
       phases,
       signal,
     );

@@ -20,6 +20,15 @@ export class PhaseTimer {
     return this.#current;
   }
 
+  /** Runs a phase beside the others: a run does not fail in it. */
+  async alongside<T>(phase: Phase, work: () => Promise<T>): Promise<T> {
+    const startedMs = this.#clock.elapsed();
+    const result = await work();
+    const durationMs = Math.round(this.#clock.elapsed() - startedMs);
+    this.#emit({ name: "backup.phase", run: this.#run, phase, durationMs, bytes: undefined });
+    return result;
+  }
+
   /** Runs one phase; `progress` may be called as often as bytes arrive and is told on a few times a second. */
   async run<T>(
     phase: Phase,

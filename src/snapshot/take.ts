@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import { chooseSources, type Candidate } from "../cluster/choose.ts";
+import { chooseSources, type Candidate, type Choice } from "../cluster/choose.ts";
 import { checkMember, type ClusterFacts } from "../cluster/observe.ts";
 import { withDeadline } from "../deadline.ts";
 import type { Etcd, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
@@ -48,18 +48,19 @@ const growthFactor = 1.1;
 const airBytes = 16 * 1024 * 1024;
 
 /**
- * Takes one snapshot from the fittest member, and from the next one when that fails. The result is complete, sealed and readable; anything less
+ * Takes one snapshot from the fittest member, and from the next one when that fails; from one of `avoid` only where others fail. The result is complete, sealed and readable; anything less
  * rejects: with `no-source` when no member is fit, else with the last member's fault.
  */
 export async function takeSnapshot(
   deps: TakeDependencies,
   facts: ClusterFacts,
   probe: Parameters<Scan>[1],
+  avoid: ReadonlySet<bigint>,
   run: string,
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<Taken> {
-  const choice = chooseSources(facts);
+  const choice = preferOthers(chooseSources(facts), avoid);
   let last: Fault | undefined;
   for (const candidate of choice.candidates.slice(0, sourcesAtMost)) {
     const { name } = candidate.member;
@@ -76,6 +77,20 @@ export async function takeSnapshot(
   }
   if (last !== undefined) throw last;
   throw noSource(choice.rejected);
+}
+
+/** A member that holds other data than the majority is still a source where there is no other: its file is all there is. */
+function preferOthers({ candidates, rejected }: Choice, avoid: ReadonlySet<bigint>): Choice {
+  const others = candidates.filter(({ member }) => !avoid.has(member.id));
+  const minority = candidates.filter(({ member }) => avoid.has(member.id));
+  const why = "holds other data than the majority";
+  return {
+    candidates: [...others.slice(0, sourcesAtMost - 1), ...minority, ...others.slice(sourcesAtMost - 1)],
+    rejected: [
+      ...rejected,
+      ...(others.length === 0 ? [] : minority.map(({ member }) => ({ member: member.name, why }))),
+    ],
+  };
 }
 
 /** The fault when no member is fit, with the reason of each. */

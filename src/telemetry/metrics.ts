@@ -8,6 +8,7 @@ import { openClusterMetrics } from "./metrics-cluster.ts";
 import { openDaemonMetrics } from "./metrics-daemon.ts";
 import { defineMetrics } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
+import { openProofMetrics } from "./metrics-proof.ts";
 import { openRepositoryMetrics } from "./metrics-repository.ts";
 
 export interface MetricsOptions {
@@ -56,6 +57,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
   openLogMetric(registry, options.lostLogLines ?? (() => 0));
   const listeners = [
     openBackupMetrics(scope),
+    openProofMetrics(scope),
     openClusterMetrics(scope),
     openRepositoryMetrics(scope),
     openDaemonMetrics(scope),

@@ -11,13 +11,13 @@ export function statusPage(status: Status, nowMs: number): string {
     ...notices(status).map((notice) => markup`<p>${bad(notice)}</p>`),
     table(
       "Schedules",
-      ["schedule", "last success", "size", "next run", "every", "last run"],
+      ["schedule", "last success", "last proven", "size", "next run", "every", "last run"],
       scheduleRows(status, nowMs),
     ),
     table(
       "Members",
       ["member", "state", "role", "version", "revision", "database", "alarms"],
-      status.members.map(memberRow),
+      status.members.map((member) => memberRow(member, status.diverged.includes(member.member))),
     ),
     table(
       "Trouble",
@@ -38,14 +38,18 @@ function summary({ quorum, store, running }: Status): string {
 }
 
 /** What holds until somebody does something. */
-function notices({ refused }: Status): readonly string[] {
-  return refused === undefined ? [] : [`reload refused, the configuration before it stays in force: ${refused}`];
+function notices({ refused, diverged }: Status): readonly string[] {
+  return [
+    ...(refused === undefined ? [] : [`reload refused, the configuration before it stays in force: ${refused}`]),
+    ...diverged.map((member) => `${member} holds other data than the majority: replace it`),
+  ];
 }
 
 function scheduleRows(status: Status, nowMs: number): readonly Cell[][] {
   return status.schedules.map((schedule) => [
     schedule.name,
     lastSuccess(schedule, nowMs),
+    lastProven(schedule, nowMs),
     schedule.storedBytes === undefined ? "" : formatBytes(schedule.storedBytes),
     when(schedule.nextRunMs, nowMs),
     schedule.intervalMs === undefined ? "" : formatDuration(schedule.intervalMs),
@@ -60,14 +64,19 @@ function lastSuccess({ lastSuccessMs, intervalMs }: ScheduleStatus, nowMs: numbe
   return overdue ? bad(`${when(lastSuccessMs, nowMs)}, overdue`) : when(lastSuccessMs, nowMs);
 }
 
-function memberRow(member: ObservedMember): Cell[] {
+function lastProven({ lastProvenMs, unproven }: ScheduleStatus, nowMs: number): Cell {
+  const proven = lastProvenMs === undefined ? "none known" : when(lastProvenMs, nowMs);
+  return unproven === undefined ? proven : bad(`${proven}; the newest is only sealed: ${unproven}`);
+}
+
+function memberRow(member: ObservedMember, diverged: boolean): Cell[] {
   if (!member.up) return [member.member, bad(`down: ${redact(member.message)}`), "", "", "", "", ""];
   const role = member.leader ? "leader" : member.learner ? "learner" : "follower";
   const of = member.quotaBytes === undefined ? "" : ` of ${formatBytes(member.quotaBytes)}`;
   const alarms = member.alarms.length === 0 ? "" : bad(member.alarms.join(", "));
   return [
     member.member,
-    "up",
+    diverged ? bad("up, diverged") : "up",
     role,
     member.version,
     `${member.revision}`,

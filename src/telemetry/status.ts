@@ -9,6 +9,8 @@ export interface Status {
   /** undefined: not looked yet, or nobody answered. */
   readonly quorum: boolean | undefined;
   readonly members: readonly ObservedMember[];
+  /** Members that hold other data than the majority, by the newest comparison of each. */
+  readonly diverged: readonly string[];
   readonly store: { readonly up: boolean; readonly backups: number | undefined; readonly message: string } | undefined;
   /** The runs that are going on, oldest first. */
   readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
@@ -22,6 +24,10 @@ export interface ScheduleStatus {
   readonly name: string;
   readonly lastSuccessMs: number | undefined;
   readonly lastBackup: string | undefined;
+  /** When the newest proven backup was committed; undefined: none is known. */
+  readonly lastProvenMs: number | undefined;
+  /** Why the newest backup is only sealed; undefined: it is proven, or none is known. */
+  readonly unproven: string | undefined;
   readonly storedBytes: number | undefined;
   readonly nextRunMs: number | undefined;
   readonly intervalMs: number | undefined;
@@ -37,6 +43,7 @@ export interface Trouble {
 
 const mostTroubles = 10;
 const mostRuns = 32;
+const mostDiverged = 64;
 
 export interface StatusOptions {
   readonly cluster: string;
@@ -53,6 +60,7 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
     schedules: options.schedules.map((name) => ({ ...unknownSchedule, name })),
     quorum: undefined,
     members: [],
+    diverged: [],
     store: undefined,
     running: [],
     refused: undefined,
@@ -93,7 +101,7 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
         onTrouble("configuration", event.message);
         break;
       case "schedule.read":
-        onSchedule(event.schedule, { lastSuccessMs: event.lastSuccessMs });
+        onSchedule(event.schedule, { lastSuccessMs: event.lastSuccessMs, lastProvenMs: event.lastProvenMs });
         break;
       case "schedule.planned":
         onSchedule(event.schedule, { nextRunMs: event.nextRunMs, intervalMs: event.intervalMs });
@@ -128,9 +136,30 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
         onSchedule(event.schedule, { lastFailure: redact(event.message) });
         onTrouble(event.schedule === undefined ? "backup" : `schedule ${event.schedule}`, event.message);
         break;
-      case "cluster.observed":
-        status = { ...status, quorum: event.quorum, members: event.members };
+      case "member.diverged":
+        status = { ...status, diverged: [...without(status.diverged, [event.member]), event.member].slice(-mostDiverged) };
+        onTrouble(`member ${event.member}`, `holds other data than the majority: ${event.reason}`);
         break;
+      case "backup.proven": {
+        const { schedule, committedMs } = event;
+        const known = status.schedules.find(({ name }) => name === schedule)?.lastProvenMs;
+        // One that is proven late says nothing about the newest.
+        if (known === undefined || committedMs >= known) {
+          onSchedule(schedule, { lastProvenMs: committedMs, unproven: undefined });
+        }
+        status = { ...status, diverged: without(status.diverged, event.agreeing) };
+        break;
+      }
+      case "backup.sealed":
+        onSchedule(event.schedule, { unproven: redact(event.reason) });
+        onTrouble(event.schedule === undefined ? "proof" : `schedule ${event.schedule}`, `not proven: ${event.reason}`);
+        break;
+      case "cluster.observed": {
+        const listed = event.members.map(({ member }) => member);
+        const diverged = status.diverged.filter((member) => listed.includes(member));
+        status = { ...status, quorum: event.quorum, members: event.members, diverged };
+        break;
+      }
       case "cluster.unobserved": {
         const members = status.members.map(({ member }) => ({
           member,
@@ -155,9 +184,15 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
   return { listen, read: () => status };
 }
 
+function without(members: readonly string[], gone: readonly string[]): readonly string[] {
+  return members.filter((member) => !gone.includes(member));
+}
+
 const unknownSchedule = {
   lastSuccessMs: undefined,
   lastBackup: undefined,
+  lastProvenMs: undefined,
+  unproven: undefined,
   storedBytes: undefined,
   nextRunMs: undefined,
   intervalMs: undefined,

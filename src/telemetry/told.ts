@@ -50,6 +50,15 @@ interface Rule<E> {
 }
 
 const fault = { code: "text", message: "text" } as const;
+const proof = {
+  run: "text",
+  schedule: "text",
+  backup: "text",
+  lineage: "text",
+  revision: "wide",
+  committedMs: "time",
+  reason: "text",
+} as const;
 const run = { run: "text", trigger: "text", schedule: "text", slotMs: "time" } as const;
 
 /** The one table of what is logged: level and fields of every event. */
@@ -66,7 +75,7 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
 
   "schedule.read": {
     level: "info",
-    fields: { schedule: "text", lastSuccessMs: "time", lastSlotMs: "time", backups: "number" },
+    fields: { schedule: "text", lastSuccessMs: "time", lastSlotMs: "time", lastProvenMs: "time", backups: "number" },
     watched: (e) => ({ topic: `schedule ${e.schedule}`, state: e.lastSuccessMs === undefined ? "never" : "some" }),
   },
   "schedule.planned": { level: "info", fields: { schedule: "text", nextRunMs: "time", intervalMs: "duration" } },
@@ -104,6 +113,18 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "backup.failed": {
     level: "error",
     fields: { ...run, phase: "text", ...fault, hint: "text", retryable: "flag", durationMs: "duration" },
+  },
+
+  "member.hashed": { level: "debug", fields: { run: "text", member: "text", leader: "flag", durationMs: "duration" } },
+  "member.unhashed": { level: "info", fields: { run: "text", member: "text", ...fault } },
+  "member.diverged": { level: "error", fields: { run: "text", member: "text", revision: "wide", reason: "text" } },
+  "backup.proven": {
+    level: (e) => (e.diverged.length > 0 ? "warn" : "info"),
+    fields: { ...proof, agreeing: "names", diverged: "names", alone: "flag" },
+  },
+  "backup.sealed": {
+    level: (e) => (e.why === "disagree" || e.why === "source-diverged" ? "error" : "warn"),
+    fields: { ...proof, why: "text", passing: "flag" },
   },
 
   "cluster.observed": {

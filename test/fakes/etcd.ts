@@ -30,8 +30,12 @@ export interface FakeMember {
   answeredBy?: string;
   /** Merged into what the fake would answer. */
   status?: Partial<MemberStatus>;
-  /** The hash that HashKV gives; 1 by default, as on every member that agrees. */
-  hash?: number;
+  /** The hash that HashKV gives; 1 by default, as on every member that agrees. A function is asked with the compaction revision. */
+  hash?: number | ((compactRevision: bigint) => number);
+  /** Where this member has another than the script's. */
+  compactRevision?: bigint;
+  /** Merged into what HashKV would answer: another cluster's, another member's. */
+  hashKv?: Partial<HashKv>;
   v2?: V2Content;
   defragmenting?: boolean | undefined;
   /** A database, sent in chunks of 32 KiB with its seal, or the messages themselves in batches. */
@@ -232,19 +236,21 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
   }
 
   function hashKv(member: FakeMember, asked: bigint): HashKv {
-    const revision = asked === 0n ? revisionOf() : asked;
-    const compactRevision = script.compactRevision ?? -1n;
-    if (revision > revisionOf())
+    const newest = member.status?.revision ?? revisionOf();
+    const revision = asked === 0n ? newest : asked;
+    const compactRevision = member.compactRevision ?? script.compactRevision ?? -1n;
+    if (revision > newest)
       throw new Fault("etcd-refused", `${member.name} answered HashKV with an error: future revision`);
-    if (revision < compactRevision)
+    if (revision < compactRevision || (revision === compactRevision && asked !== 0n && refusesCompaction(versionOf())))
       throw new Fault("etcd-compacted", `${member.name} has compacted revision ${revision}`);
     return {
       memberId: idOf(member),
       clusterId: script.clusterId ?? 100n,
-      hash: member.hash ?? 1,
+      hash: typeof member.hash === "function" ? member.hash(compactRevision) : (member.hash ?? 1),
       compactRevision,
-      revision: revisionOf(),
-      hashRevision: revision,
+      revision: newest,
+      hashRevision: storageVersionOf() === undefined ? undefined : revision,
+      ...member.hashKv,
     };
   }
 
@@ -263,6 +269,12 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
   function storageVersionOf(): string | undefined {
     return Number(versionOf().split(".")[1]) >= 6 ? versionOf().replace(/\.\d+$/, ".0") : undefined;
   }
+}
+
+/** Up to 3.4.26 and 3.5.9 a member refuses to hash its compaction revision, though it still has it. */
+function refusesCompaction(version: string): boolean {
+  const [, minor = 0, patch = 0] = version.split(".").map(Number);
+  return minor < 4 || (minor === 4 && patch < 27) || (minor === 5 && patch < 10);
 }
 
 /** The messages of a whole snapshot: chunks of 32 KiB and the seal. */

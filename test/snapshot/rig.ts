@@ -25,6 +25,8 @@ export interface Rig extends Disposable {
   readonly spoolDirectory: string;
   /** Names of what is stored, without the ids. */
   readonly stored: () => string[];
+  /** Lets time pass while something waits for it. */
+  readonly passing: <T>(work: Promise<T>) => Promise<T>;
   /** The one event that ends each run, in order. */
   readonly ends: () => string[];
 }
@@ -65,6 +67,10 @@ export async function openRig(
       return facts.current;
     },
     limits: { ...defaultDrainLimits, idleMs: 300 },
+    proof: { allowLeader: true },
+    // The fake's members hash like the file while nothing else is said.
+    hashSpool: async (_path, _revision, compactRevisions) => compactRevisions.map(() => facts.current.hashKv),
+    keepUnproven: undefined,
     toolVersion: "0.0.0",
     // Ids sort by creation.
     newId: () => `01JQ${String(++count).padStart(22, "0")}`,
@@ -79,6 +85,18 @@ export async function openRig(
     facts,
     spoolDirectory,
     stored: () => [...store.objects.keys()].map((name) => name.replaceAll(/01JQ\d{22}/g, "ID")).toSorted(),
+    async passing(work) {
+      let over = false;
+      const end = (): void => {
+        over = true;
+      };
+      work.then(end, end);
+      while (!over) {
+        await clock.advance(clock.sleepers() > 0 ? 1000 : 0);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return await work;
+    },
     ends: () => events.map(({ name }) => name).filter((name) => /^backup\.(committed|superseded|failed)$/.test(name)),
     [Symbol.dispose]() {
       rmSync(folder, { recursive: true });
@@ -124,6 +142,7 @@ export function scanned(changes: Partial<SnapshotFacts> = {}): SnapshotFacts {
     txid: 9n,
     brokenMeta: undefined,
     sealed: true,
+    hashKv: 1,
     ...changes,
   };
 }

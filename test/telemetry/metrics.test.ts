@@ -168,6 +168,7 @@ describe("at the start", () => {
     const { tell, read: series } = open();
     tell(samples["schedule.read"], {
       name: "schedule.read",
+      lastProvenMs: undefined,
       schedule: "daily",
       lastSuccessMs: undefined,
       lastSlotMs: undefined,

@@ -2,6 +2,15 @@ import type { EventName, LifeboatEvent } from "../../src/events.ts";
 
 const run = { run: "01RUN", trigger: "schedule", schedule: "hourly", slotMs: Date.UTC(2026, 2, 1, 6) } as const;
 
+const proof = {
+  run: "01RUN",
+  schedule: "hourly",
+  backup: "20260301T060000Z.slot.hourly",
+  lineage: "01LINEAGE",
+  revision: 9_007_199_254_740_993n,
+  committedMs: Date.UTC(2026, 2, 1, 6, 0, 7),
+} as const;
+
 export const upMember = {
   member: "etcd1",
   up: true,
@@ -34,6 +43,7 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     schedule: "hourly",
     lastSuccessMs: Date.UTC(2026, 2, 1, 5, 0, 9),
     lastSlotMs: Date.UTC(2026, 2, 1, 5),
+    lastProvenMs: Date.UTC(2026, 2, 1, 4, 0, 9),
     backups: 24,
   },
   "schedule.planned": {
@@ -91,6 +101,36 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     hint: "look at the store's address",
     retryable: true,
     durationMs: 31_000,
+  },
+  "member.hashed": { name: "member.hashed", run: "01RUN", member: "etcd3", leader: false, durationMs: 240 },
+  "member.unhashed": {
+    name: "member.unhashed",
+    run: "01RUN",
+    member: "etcd3",
+    code: "etcd-unreachable",
+    message: "etcd3 cannot be reached",
+  },
+  "member.diverged": {
+    name: "member.diverged",
+    run: "01RUN",
+    member: "etcd3",
+    revision: 9_007_199_254_740_993n,
+    reason: "2 of 3 voters agree, 2 are needed",
+  },
+  "backup.proven": {
+    name: "backup.proven",
+    ...proof,
+    reason: "2 of 3 voters agree, 2 are needed",
+    agreeing: ["etcd2", "etcd1"],
+    diverged: [],
+    alone: false,
+  },
+  "backup.sealed": {
+    name: "backup.sealed",
+    ...proof,
+    reason: "too few voters answer: 1 of 3 voters agree, 2 are needed; etcd1 cannot be reached",
+    why: "too-few",
+    passing: true,
   },
   "cluster.observed": {
     name: "cluster.observed",

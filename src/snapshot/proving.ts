@@ -1,0 +1,55 @@
+import { withDeadline } from "../deadline.ts";
+import { Fault, abortFault, isFault } from "../faults.ts";
+import type { PhaseTimer } from "./phases.ts";
+import { proveClaim, scanLimitMs, unknown, type Claim, type Finding, type ProveDependencies } from "./prove.ts";
+
+/** A proof under way beside the upload. */
+export interface Proving extends AsyncDisposable {
+  /** Aborted with the run, and when the upload is not worth finishing: its source is in the minority and another member can be taken. */
+  readonly signal: AbortSignal;
+  /** What was found; whatever goes wrong is a finding too, so that no backup fails of its proof. */
+  readonly finding: Promise<Finding>;
+}
+
+/** Beyond this and a few scans the backup is committed without a verdict, and asked about later. */
+const waitMs = 60_000;
+const scansAtMost = 4;
+
+/** Starts to ask members about a file that is being stored. `retakes`: give the upload up where the source is in the minority. */
+export function startProving(
+  deps: ProveDependencies,
+  claim: Claim,
+  dbBytes: number,
+  retakes: boolean,
+  phases: PhaseTimer,
+  outer: AbortSignal,
+): Proving {
+  const upload = new AbortController();
+  const ask = new AbortController();
+  const prove = async (): Promise<Finding> => {
+    const limitMs = waitMs + scansAtMost * scanLimitMs(dbBytes);
+    using deadline = withDeadline(AbortSignal.any([outer, ask.signal]), limitMs, "members did not answer");
+    try {
+      const finding = await proveClaim(deps, claim, deadline.signal);
+      if (finding.verdict === "source-diverged" && retakes) {
+        upload.abort(new Fault("failed", `the source is in the minority: ${finding.reason}`));
+      }
+      return finding;
+    } catch (error) {
+      const fault = deadline.signal.aborted ? abortFault(deadline.signal) : error;
+      if (!isFault(fault)) throw fault;
+      return unknown(`members could not be asked: ${fault.message}`);
+    }
+  };
+  const finding = phases.alongside("prove", prove);
+  // A bug in there is thrown where it is waited for, also when the upload fails before that.
+  finding.catch(() => undefined);
+  return {
+    signal: AbortSignal.any([outer, upload.signal]),
+    finding,
+    async [Symbol.asyncDispose]() {
+      ask.abort(new Fault("interrupted", "the backup ended"));
+      await finding;
+    },
+  };
+}

@@ -1,0 +1,96 @@
+import { abortFault, isFault } from "../faults.ts";
+import type { Clock } from "../clock.ts";
+import type { Emit } from "../events.ts";
+import { formatInstant } from "../repository/documents.ts";
+import type { Manifest } from "../repository/manifest.ts";
+import { proofSchemaId, writeProof, type HashkvProof } from "../repository/proof.ts";
+import type { Store } from "../store/store.ts";
+import type { Encoder } from "./commit.ts";
+import type { Finding } from "./prove.ts";
+
+export interface RecordDependencies {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly emit: Emit;
+  readonly encoder: Pick<Encoder, "signer">;
+  readonly toolVersion: string;
+  readonly newId: () => string;
+}
+
+/** A committed backup, as its proofs name it. */
+export interface Committed {
+  readonly manifest: Manifest;
+  /** Of its stored bytes. */
+  readonly manifestSha256: string;
+}
+
+/**
+ * Stores what was found of a committed backup beside it. It never rejects for the store's sake: the backup stands, and what is not recorded is not
+ * proven, so the finding that results says so.
+ */
+export async function recordFinding(
+  deps: RecordDependencies,
+  committed: Committed,
+  finding: Finding,
+  signal: AbortSignal,
+): Promise<Finding> {
+  try {
+    await writeProof(deps.store, describe(deps, committed, finding), deps.encoder.signer, signal);
+    return finding;
+  } catch (error) {
+    const fault = signal.aborted ? abortFault(signal) : error;
+    if (!isFault(fault)) throw fault;
+    const reason = `the proof of ${committed.manifest.backup} could not be stored: ${fault.message}`;
+    deps.emit({ name: "warning", about: "proof", message: reason });
+    return finding.verdict === "proven"
+      ? { ...finding, verdict: "sealed", why: "unrecorded", passing: true, reason }
+      : finding;
+  }
+}
+
+/** Tells what became of a committed backup's proof. */
+export function tellFinding(
+  emit: Emit,
+  run: string,
+  { manifest }: Committed,
+  { verdict, why, passing, reason, agreeing, diverged, alone }: Finding,
+): void {
+  const about = {
+    run,
+    schedule: manifest.slot?.schedule,
+    backup: manifest.backup,
+    lineage: manifest.lineage,
+    revision: manifest.content.revision,
+    committedMs: Date.parse(manifest.committedAt),
+    reason,
+  };
+  if (verdict === "proven") emit({ name: "backup.proven", ...about, agreeing, diverged, alone });
+  else emit({ name: "backup.sealed", ...about, why: verdict === "sealed" ? (why ?? "unknown") : verdict, passing });
+}
+
+function describe(deps: RecordDependencies, { manifest, manifestSha256 }: Committed, finding: Finding): HashkvProof {
+  const { repository, lineage, backup, source, content } = manifest;
+  return {
+    schema: proofSchemaId,
+    tool: { name: "etcd-lifeboat", version: deps.toolVersion },
+    repository,
+    lineage,
+    backup,
+    manifestSha256,
+    id: deps.newId(),
+    madeAt: formatInstant(deps.clock.now()),
+    kind: "hashkv",
+    verdict: finding.verdict === "proven" ? "proven" : "sealed",
+    reason: finding.reason,
+    voters: finding.voters,
+    needed: finding.needed,
+    agreeing: [...finding.agreeing],
+    diverged: [...finding.diverged],
+    alone: finding.alone,
+    source: source === null ? null : { memberId: source.memberId, name: source.name, learner: source.learner },
+    revision: content.revision,
+    compactRevision: finding.compactRevision ?? null,
+    hash: finding.hash ?? null,
+    answers: [...finding.answers],
+  };
+}
