@@ -8,6 +8,7 @@ import { loadConfig } from "./config/load.ts";
 import { describeSecret, readSecret } from "./config/secrets.ts";
 import { requireSchedules } from "./cli/run.ts";
 import { refuseRestartOnly } from "./config/reload.ts";
+import { readGate, watchGate } from "./daemon/gate.ts";
 import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
 import { observeForever } from "./daemon/observe.ts";
@@ -18,7 +19,8 @@ import { openEtcd } from "./etcd/connect.ts";
 import type { Etcd } from "./etcd/etcd.ts";
 import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
-import { escapeControls } from "./format.ts";
+import { escapeControls, formatDuration, formatTime } from "./format.ts";
+import { localAuthor, type LockScope } from "./repository/lock.ts";
 import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
 import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
@@ -284,12 +286,12 @@ interface Prepared {
 
 async function prepare(tools: Tools, emit: Emit): Promise<Prepared> {
   for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
-  return { tools, store: await tools.store(), deps: await tools.backup(emit) };
+  return { tools, store: await tools.store(), lock: await tools.lock(), deps: await tools.backup(emit) };
 }
 
 /** The work of the daemon by one configuration, until it is retired between two backups, or stopped. */
 async function workBy(
-  { tools, store, deps }: Prepared,
+  { tools, store, lock, deps }: Prepared,
   health: Health,
   emit: Emit,
   retire: AbortSignal,
@@ -305,6 +307,7 @@ async function workBy(
     {
       cluster: config.cluster.name,
       schedules: config.schedules,
+  readonly lock: LockScope;
       store,
       trusted: deps.trusted,
       clock: systemClock,
@@ -320,7 +323,12 @@ async function workBy(
     stop,
   );
   // The schedules end first, with what they were doing; nothing else is worth waiting for.
-  const tasks = [schedules.finally(end), observeForever(deps, stop), sweepForever(deps, stop)];
+  const tasks = [
+    schedules.finally(end),
+    observeForever(deps, stop),
+    sweepForever(deps, stop),
+    watchGate(lock, deps, stop),
+  ];
   try {
     await Promise.all(tasks);
   } finally {
@@ -334,3 +342,4 @@ function once<T>(open: () => T | Promise<T>): () => Promise<T> {
   let opened: Promise<T> | undefined;
   return () => (opened ??= Promise.resolve().then(open));
 }
+      gate: async (signal) => await readGate(lock, emit, signal),

@@ -7,6 +7,7 @@ import type { FaultCode } from "./faults.ts";
 export type LifeboatEvent =
   | DaemonEvent
   | ConfigEvent
+  | LockEvent
   | ScheduleEvent
   | BackupEvent
   | ProofEvent
@@ -70,6 +71,31 @@ export type ScheduleEvent =
     };
 
 export type BackupEvent =
+export type LockEvent =
+  /** What the operation lock says; told at each look. */
+  | {
+      readonly name: "lock.observed";
+      readonly paused: boolean;
+      readonly pausedSinceMs: number | undefined;
+      readonly pausedBy: string | undefined;
+      readonly reason: string | undefined;
+      /** The operation that holds it; undefined: nobody does. */
+      readonly holder: string | undefined;
+      readonly holderBy: string | undefined;
+      readonly holderSinceMs: number | undefined;
+      readonly holderAlive: boolean | undefined;
+      /** Entries at the end of its log that cannot be read. */
+      readonly damaged: number;
+    }
+  /** A backup is due and may not begin now; it is looked at again soon, and a later slot takes its place. */
+  | {
+      readonly name: "schedule.held";
+      readonly schedule: string;
+      readonly slotMs: number;
+      readonly code: FaultCode;
+      readonly message: string;
+    };
+
   | {
       readonly name: "backup.started";
       readonly run: string;

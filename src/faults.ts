@@ -11,6 +11,7 @@ export const exitStatuses = {
   3: "the backup is stored, but extras are missing from it",
   4: "refused before anything was touched: a key is missing, the history is foreign, a precondition does not hold",
   10: "nothing found: no such backup, object or repository",
+  11: "locked or paused: another operation or a pause stands in the way, and the message says whose",
   12: "integrity: bytes, structure, seal or signature are not what they must be",
   75: "temporary: etcd or the store cannot be reached now; the same command may work later",
   78: "configuration: a value, file, certificate, password or bucket is wrong and stays wrong until somebody mends it",
@@ -69,6 +70,15 @@ export const faultKinds = {
   "manifest-untrusted": { exit: 12, retryable: false, means: "a manifest has no signature of a trusted key" },
   "repository-foreign": { exit: 4, retryable: false, means: "the repository belongs to another cluster" },
   "lineage-foreign": { exit: 4, retryable: false, means: "the cluster's history is not the one the repository knows" },
+  paused: { exit: 11, retryable: true, means: "the repository is paused: nobody takes or expires backups" },
+  locked: { exit: 11, retryable: true, means: "another operation holds the cluster's lock" },
+  "lock-damaged": { exit: 12, retryable: true, means: "the newest entry of the lock's log cannot be read" },
+  "backup-late": { exit: 1, retryable: true, means: "a backup was committed after its data had been given up" },
+  "clock-skewed": {
+    exit: 4,
+    retryable: true,
+    means: "the clocks of this host and of the store differ too much to expire",
+  },
   "key-missing": {
     exit: 4,
     retryable: false,

@@ -7,6 +7,7 @@ import { formatId } from "../repository/documents.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { judgeHistory } from "../repository/lineage.ts";
 import { liveHistory } from "../snapshot/backup.ts";
+import { lockDocument, lockLines, look } from "./lock.ts";
 import { formatTable } from "./table.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
@@ -17,6 +18,7 @@ export async function statusCommand(environment: Environment, options: CommonOpt
   const deps = await tools.backup(() => undefined);
   const cluster = await seen(() => observeCluster(deps.etcd, deps.observe, signal));
   const repository = await seen(() => readRepository(tools, cluster.value, signal));
+  const lock = repository.value === undefined ? undefined : (await seen(() => look(tools, signal))).value;
   const document = {
     schema: "etcd-lifeboat/status/v1",
     cluster: tools.loaded.config.cluster.name,
@@ -25,9 +27,18 @@ export async function statusCommand(environment: Environment, options: CommonOpt
     repository: repository.value ?? null,
     repositoryFault:
       repository.fault === undefined ? null : { code: repository.fault.code, message: repository.fault.message },
+    lock: lock === undefined ? null : lockDocument(lock),
   };
   if (options.json === true) printJson(console, document);
-  else console.out(statusText(document, tools.clock.now()));
+  else {
+    console.out(statusText(document, tools.clock.now()));
+    if (lock !== undefined)
+      console.out(
+        lockLines(lock)
+          .map((line) => `lock: ${line}`)
+          .join(""),
+      );
+  }
   for (const fault of [cluster.fault, repository.fault]) {
     if (fault === undefined) continue;
     console.err(`error: ${escapeControls(fault.message)}\n`);

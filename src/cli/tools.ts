@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Emit } from "../events.ts";
+import type { LockScope } from "../repository/lock.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
 import type { AgeIdentity } from "../snapshot/age.ts";
 import type { BackupDependencies } from "../snapshot/backup.ts";
@@ -35,6 +36,8 @@ export interface Console {
 }
 
 /** What main gives the commands; compose makes the parts. */
+  /** Asks at a terminal; absent where nobody sits at one. Undefined: no answer. */
+  readonly ask?: (question: string) => Promise<string | undefined>;
 export interface Environment {
   readonly console: Console;
   readonly version: string;

@@ -15,7 +15,6 @@ export const laterSections: readonly string[] = [
   "hooks",
   "upgrade",
   "repository.copies",
-  "repository.coordination",
 ];
 
 const tls = z
@@ -208,6 +207,19 @@ const repository = z
       })
       .optional()
       .describe("Signatures of manifests."),
+    coordination: z
+      .strictObject({
+        prefix: z
+          .string()
+          .regex(
+            /^(?!(?:lineages|operations|repository\.json)(?:\/|$))[A-Za-z0-9_-][A-Za-z0-9._-]{0,60}(\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,60}){0,3}$/,
+            "must be 1 to 4 segments of A-Z, a-z, 0-9, ., _ and - joined by single slashes, and none of the repository's own names",
+          )
+          .default("coordination")
+          .describe("Where in the repository the operation lock lives; the same for every daemon of a cluster."),
+      })
+      .prefault({})
+      .describe("What several daemons and commands agree by."),
     extras: z
       .array(path.describe("A file or directory."))
       .max(256)

@@ -27,6 +27,8 @@ export interface LoopDependencies {
   readonly emit: Emit;
   /** A run that failed is an outcome and has been told; what it throws is a bug, or the end. */
   readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome | FailedBackup>;
+  /** Why no backup may begin now (a pause, another operation, a lock that cannot be read); undefined: nothing stands against it. */
+  readonly gate: (signal: AbortSignal) => Promise<Fault | undefined>;
   /** Called whenever the loop turns, so that liveness can tell a hung one. */
   readonly onTurn: () => void;
   /** Wraps what may take longer than a turn and is bounded by itself, a backup or the store's answers: the loop is alive meanwhile. */
@@ -37,6 +39,8 @@ export interface LoopDependencies {
 
 /** Waking at least this often makes suspended machines and clock jumps harmless: the clock is looked at, never counted on. */
 const turnMs = 15_000;
+/** So soon after a pause or an operation the backups go on. */
+const heldMs = 30_000;
 /** Clocks of several daemons differ a little; a slot further ahead than this is worth a warning. */
 const futureMs = 3_600_000;
 
@@ -206,6 +210,14 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   if (state.failures > 0 && nowMs < state.retryAtMs && state.retryAtMs - nowMs <= longestRetryMs) {
     state.wakeAtMs = state.retryAtMs;
     return;
+  const closed = await deps.during(() => deps.gate(signal));
+  if (signal.aborted) return;
+  if (closed !== undefined) {
+    const { code, message } = closed;
+    deps.emit({ name: "schedule.held", schedule: schedule.name, slotMs: due.slotMs, code, message });
+    state.wakeAtMs = nowMs + heldMs;
+    return;
+  }
   }
   if (due.missed > 0 && state.failures === 0) {
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });

@@ -43,6 +43,11 @@ export function slotInterval(fields: CronFields, timeZone: string, timeMs: numbe
   return longest;
 }
 
+/** Local wall clock minus UTC at an instant, milliseconds. */
+export function offsetAt(timeZone: string, timeMs: number): number {
+  return openZone(timeZone).offsetAt(timeMs);
+}
+
 function search(fields: CronFields, timeZone: string, timeMs: number, direction: 1 | -1): number | undefined {
   const zone = openZone(timeZone);
   const today = Math.floor((timeMs + zone.offsetAt(timeMs)) / dayMs);

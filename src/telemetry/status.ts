@@ -15,6 +15,8 @@ export interface Status {
   /** The runs that are going on, oldest first. */
   readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
   /** Why the configuration of the last reload is not in force; undefined: it is. */
+  /** What keeps backups from being taken, in words; undefined: nothing. */
+  readonly held: string | undefined;
   readonly refused: string | undefined;
   /** What went wrong lately, newest first. */
   readonly troubles: readonly Trouble[];
@@ -64,6 +66,7 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
     store: undefined,
     running: [],
     refused: undefined,
+    held: undefined,
     troubles: [],
   };
 
@@ -97,6 +100,12 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
         };
         break;
       case "config.refused":
+      case "lock.observed":
+        status = { ...status, held: holdOf(event) };
+        break;
+      case "schedule.held":
+        onTrouble(`schedule ${event.schedule}`, `no backup now: ${event.message}`);
+        break;
         status = { ...status, refused: redact(event.message) };
         onTrouble("configuration", event.message);
         break;
@@ -198,3 +207,20 @@ const unknownSchedule = {
   intervalMs: undefined,
   lastFailure: undefined,
 };
+
+function holdOf(event: Extract<LifeboatEvent, { readonly name: "lock.observed" }>): string | undefined {
+  const says: string[] = [];
+  if (event.paused) {
+    const reason = event.reason === undefined || event.reason === "" ? "" : `: ${event.reason}`;
+    says.push(
+      `paused since ${formatTime(event.pausedSinceMs ?? Number.NaN)} by ${event.pausedBy ?? "unknown"}${reason}`,
+    );
+  }
+  if (event.holder !== undefined) {
+    const silent = event.holderAlive === false ? ", which seems to be dead" : "";
+    says.push(`the lock is held by ${event.holder} (${event.holderBy ?? "unknown"})${silent}`);
+  }
+  if (event.damaged > 0)
+    says.push(`unreadable entries of the lock: ${event.damaged}; look with: etcd-lifeboat lock show`);
+  return says.length === 0 ? undefined : redact(says.join("; "));
+}

@@ -81,6 +81,30 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "schedule.planned": { level: "info", fields: { schedule: "text", nextRunMs: "time", intervalMs: "duration" } },
   "schedule.missed": { level: "warn", fields: { schedule: "text", slots: "number", newestSlotMs: "time" } },
 
+  "lock.observed": {
+    level: (e) => (e.paused || e.damaged > 0 || e.holder !== undefined ? "warn" : "info"),
+    fields: {
+      paused: "flag",
+      pausedSinceMs: "time",
+      pausedBy: "text",
+      reason: "text",
+      holder: "text",
+      holderBy: "text",
+      holderSinceMs: "time",
+      holderAlive: "flag",
+      damaged: "number",
+    },
+    watched: (e) => ({
+      topic: "lock",
+      state: JSON.stringify([e.paused, e.pausedSinceMs, e.holder, e.holderSinceMs, e.holderAlive, e.damaged]),
+    }),
+  },
+  "schedule.held": {
+    level: "warn",
+    fields: { schedule: "text", slotMs: "time", ...fault },
+    watched: (e) => ({ topic: `held ${e.schedule}`, state: `${e.code} ${e.slotMs}` }),
+  },
+
   "backup.started": { level: "info", fields: run },
   "source.chosen": {
     level: "info",

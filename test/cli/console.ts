@@ -4,6 +4,8 @@ import { runProgram } from "../../src/cli/program.ts";
 import type { Environment, Tools } from "../../src/cli/tools.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { isFault } from "../../src/faults.ts";
+import { formatDuration, formatTime } from "../../src/format.ts";
+import type { LockScope } from "../../src/repository/lock.ts";
 import { calm } from "../snapshot/bytes.ts";
 import type { Rig } from "../snapshot/rig.ts";
 
@@ -29,6 +31,7 @@ export async function say(rig: Rig | undefined, ...argv: string[]): Promise<Said
     },
     version: "1.2.3",
     signal: calm,
+      ...(typed === undefined ? {} : { ask: async (question: string) => ((err += question), typed) }),
     open: (path) => {
       if (rig === undefined) throw new Error("this command must not open anything");
       return toolsOf(rig, path);
@@ -60,6 +63,19 @@ function toolsOf(rig: Rig, path: string): Tools {
   return {
     loaded: loadConfig({ path, env: {}, files: false }),
     clock: deps.clock,
+/** The operation lock as the commands see it. */
+export function lockOf({ deps }: Rig): LockScope {
+  return {
+    store: deps.store,
+    cluster: "prod",
+    prefix: "coordination",
+    clock: deps.clock,
+    newId: deps.newId,
+    author: { host: "cp1", user: "root", pid: 4711, version: "1.2.3" },
+    describe: { time: formatTime, duration: formatDuration },
+  };
+}
+
     newId: deps.newId,
     scan: deps.scan,
     store: async () => deps.store,

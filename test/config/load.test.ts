@@ -57,6 +57,7 @@ describe("what is accepted", () => {
         store: { kind: "directory", directory: "/var/backups/etcd" },
         readBack: { belowBytes: undefined },
         compression: { level: 1 },
+        coordination: { prefix: "coordination" },
         extras: [],
       },
       spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined },

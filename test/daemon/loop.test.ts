@@ -28,6 +28,8 @@ interface Loop {
   /** Whether the loop waits for work that takes as long as it takes: a backup, or the store's answer. */
   readonly busy: { readonly now: number };
   readonly stop: () => Promise<void>;
+  /** Why no backup may begin. */
+  readonly gate: { closed: Fault | undefined };
 }
 
 async function openLoop(
@@ -40,6 +42,7 @@ async function openLoop(
   const instead: (() => Promise<BackupOutcome | FailedBackup>)[] = [];
   const busy = { now: 0 };
   const controller = new AbortController();
+  const gate: Loop["gate"] = { closed: undefined };
   const deps: LoopDependencies = {
     cluster: "prod",
     schedules: (options.names ?? ["hourly"]).map((name) => ({
@@ -66,6 +69,7 @@ async function openLoop(
       }
     },
     onTurn: () => undefined,
+    gate: async () => gate.closed,
     during: async (work) => {
       busy.now += 1;
       try {
@@ -85,6 +89,7 @@ async function openLoop(
     instead,
     busy,
     stop: async () => {
+    gate,
       controller.abort(new Fault("interrupted", "stop"));
       await running;
     },
@@ -314,6 +319,25 @@ describe("the schedules", () => {
   });
 
   test("that are retired end after the backup that runs, and at once where none does", async () => {
+  test("wait while the gate is closed, say why once a slot and not as a failure, and catch up with one backup", async () => {
+    const loop = await openLoop();
+    loop.gate.closed = new Fault("paused", "the repository is paused");
+    await loop.clock.advance(5 * hour);
+    expect(loop.attempts).toEqual(["hourly 01T12:00"]);
+    expect(named(loop, "backup.failed")).toEqual([]);
+    expect(named(loop, "schedule.missed")).toEqual([]);
+    const held = named(loop, "schedule.held");
+    expect(new Set(held.map(({ slotMs }) => slotMs))).toEqual(
+      new Set(["13", "14", "15", "16", "17"].map((at_) => at(`01T${at_}:00`))),
+    );
+    expect(held[0]).toMatchObject({ schedule: "hourly", code: "paused", message: "the repository is paused" });
+    loop.gate.closed = undefined;
+    await loop.clock.advance(60_000);
+    expect(loop.attempts.slice(1)).toEqual(["hourly 01T17:00"]);
+    expect(named(loop, "schedule.missed").map(({ slots }) => slots)).toEqual([4]);
+    await loop.stop();
+  });
+
     const clock = steeredClock(start);
     const retire = new AbortController();
     let finish = (): void => undefined;
@@ -332,6 +356,7 @@ describe("the schedules", () => {
         return { kind: "superseded", lineage: lineageId, backup: "20260301T120000Z.slot.a" };
       },
       onTurn: () => undefined,
+      gate: async () => undefined,
       during: (work) => work(),
       retire: retire.signal,
     };
@@ -360,6 +385,7 @@ describe("the schedules", () => {
       emit: () => undefined,
       backup: () => Promise.reject(new TypeError("x is not a function")),
       onTurn: () => undefined,
+      gate: async () => undefined,
       during: (work) => work(),
     };
     await expect(runSchedules(deps, calm)).rejects.toThrow(TypeError);

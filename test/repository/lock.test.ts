@@ -50,7 +50,7 @@ async function closed(rig: Rig, purpose: Purpose = "backup"): Promise<string | u
   return fault === undefined ? undefined : `${fault.code}: ${fault.message}`;
 }
 
-async function faultOf(work: Promise<unknown>): Promise<Fault> {
+async function faultOf(work: PromiseLike<unknown>): Promise<Fault> {
   try {
     await work;
   } catch (error) {

@@ -406,6 +406,34 @@ test("a reload is shown as refused until one is accepted, and a schedule that is
   });
 });
 
+test("a pause, a lock and what cannot be read of it are shown, and absent again when they are over", async () => {
+  const { tell, read: series } = open();
+  const observed = { ...samples["lock.observed"], holder: undefined, holderAlive: undefined };
+  tell(observed);
+  await expectSeries(series, {
+    repository_paused: 1,
+    repository_paused_timestamp_seconds: Date.UTC(2026, 2, 1, 5, 12) / 1000,
+    lock_held: 0,
+    lock_holder_silent: undefined,
+    lock_damaged_entries: 0,
+  });
+  tell({
+    ...observed,
+    paused: false,
+    pausedSinceMs: undefined,
+    holder: "restore",
+    holderAlive: false,
+    damaged: 2,
+  });
+  await expectSeries(series, {
+    repository_paused: 0,
+    repository_paused_timestamp_seconds: undefined,
+    lock_held: 1,
+    lock_holder_silent: 1,
+    lock_damaged_entries: 2,
+  });
+});
+
 test("10 000 events with random names, ids and texts add no series beyond the bounded ones", async () => {
   const { metrics, tell } = open();
   const seed = Date.now() % 1_000_000;

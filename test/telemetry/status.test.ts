@@ -47,6 +47,23 @@ test("a reload that was refused stays on the page until one is accepted, which b
   ]);
 });
 
+test("a pause, a lock and why a backup is not taken are on the page until they are over", () => {
+  const { listen, read } = open();
+  listen({ ...samples["lock.observed"], holder: "restore", holderBy: "root on cp2 (process 7)", holderAlive: false });
+  listen(samples["schedule.held"]);
+  const page = statusPage(read(), nowMs);
+  expect(page).toContain(
+    "paused since 2026-03-01T05:12:00Z by root on cp1 (process 4711): disks are replaced; " +
+      "the lock is held by restore (root on cp2 (process 7)), which seems to be dead",
+  );
+  expect(page).toContain("no backup now: the repository is paused since");
+  const free = { ...samples["lock.observed"], paused: false, holder: undefined };
+  listen({ ...free, damaged: 1 });
+  expect(statusPage(read(), nowMs)).toContain("unreadable entries of the lock: 1");
+  listen(free);
+  expect(read().held).toBeUndefined();
+});
+
 test("a schedule is overdue after two intervals and ten minutes", () => {
   const { listen, read } = open();
   listen({ ...samples["schedule.read"], lastSuccessMs: nowMs - 2 * 3_600_000 - 600_000 });
