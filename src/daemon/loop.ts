@@ -1,6 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
-import { isFault } from "../faults.ts";
+import { isFault, type Fault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { readEntries, type Belief } from "../repository/catalog.ts";
 import { listRepository, type ListedBackup, type Listing } from "../repository/listing.ts";

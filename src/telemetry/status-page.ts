@@ -38,7 +38,7 @@ function summary({ quorum, store, running }: Status): string {
 }
 
 /** What holds until somebody does something. */
-function notices({ refused, diverged }: Status): readonly string[] {
+function notices({ held, refused, diverged }: Status): readonly string[] {
   return [
     ...(held === undefined ? [] : [held]),
     ...(refused === undefined ? [] : [`reload refused, the configuration before it stays in force: ${refused}`]),

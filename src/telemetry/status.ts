@@ -1,4 +1,5 @@
-import type { Emit, ObservedMember } from "../events.ts";
+import type { Emit, LifeboatEvent, ObservedMember } from "../events.ts";
+import { formatTime } from "../format.ts";
 import { redact } from "./redact.ts";
 
 /** What is known of the cluster, the schedules and the store, as the events so far say. */
