@@ -1,10 +1,14 @@
 import { setFlagsFromString } from "node:v8";
 
 /**
- * Keeps V8's young generation as small as it starts. Snapshots arrive as thousands of short-lived buffers whose bytes lie outside of the heap; a young
- * generation that grows collects them late (measured on a 600 MB drain: 200 MB resident with V8's own growth, 137 MB without, no slower).
- * To be called before anything allocates much; V8 reads the flag whenever it would grow.
+ * Fits V8's collector to what a backup does: thousands of short-lived buffers whose bytes lie outside of a small heap. To be called before anything
+ * allocates much; V8 reads the flags whenever they matter.
+ *
+ * A young generation that grows collects them late (measured on a 600 MB drain: 200 MB resident with V8's own growth, 137 MB without, no slower).
+ * Their bytes also make V8 mark the whole heap ahead of time, in threads of its own and on etcd's cores: 60 times in a drain of 1.1 GB, a third of its
+ * CPU time. A heap this small is marked in milliseconds once it is really full, which it hardly ever is.
  */
-export function keepYoungGenerationSmall(): void {
+export function tuneHeap(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
+  setFlagsFromString("--no-incremental-marking");
 }
