@@ -1,12 +1,19 @@
+import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration } from "../format.ts";
+import { formatInstant } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
-import { previewBackup, runBackup } from "../snapshot/backup.ts";
-import { describeBackup } from "./describe.ts";
+import { proofRowOf, rowOf } from "../repository/row.ts";
+import { previewBackup, runBackup, type BackupDependencies, type CommittedBackup } from "../snapshot/backup.ts";
+import { describeBackup, describeRow } from "./describe.ts";
+import { backupIfDue, type IfDue } from "./if-due.ts";
+import { refuseClosed } from "./lock.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
 export interface BackupOptions extends CommonOptions {
   readonly label?: string;
   readonly dryRun?: boolean;
+  readonly schedule?: string;
+  readonly ifDue?: boolean;
 }
 
 /** Takes one backup now, or with --dry-run says what it would do and why it would be refused. */
@@ -17,6 +24,14 @@ export async function backupCommand(environment: Environment, options: BackupOpt
   try {
     for (const { about, message } of tools.loaded.warnings) listener.emit({ name: "warning", about, message });
     const deps = await tools.backup(listener.emit);
+    const schedule = scheduleOf(options);
+    if (schedule !== undefined) {
+      await sweepBefore(deps);
+      const ended = await backupIfDue(tools, deps, schedule, signal);
+      listener.close();
+      return reportIfDue(environment, schedule, ended, options.json === true);
+    }
+    await refuseClosed(tools, signal);
     if (options.dryRun === true) {
       const preview = await previewBackup(deps, signal);
       listener.close();
@@ -37,20 +52,75 @@ export async function backupCommand(environment: Environment, options: BackupOpt
       }
       return 0;
     }
-    const swept = await deps.spool.sweep();
-    if (swept.files > 0) listener.emit({ name: "spool.swept", ...swept });
+    await sweepBefore(deps);
     const outcome = await runBackup(deps, { trigger: "demand", label: options.label }, signal);
     listener.close();
     if (outcome.kind !== "committed") throw new Error("a backup on demand has a key of its own");
-    return report(environment, outcome.manifest, options.json === true);
+    return reportCommitted(environment, outcome, options.json === true);
   } finally {
     listener.close();
   }
 }
 
+/** The schedule whose slot is to be served; undefined: a backup on demand. */
+function scheduleOf({ schedule, ifDue, label, dryRun }: BackupOptions): string | undefined {
+  if (schedule === undefined && ifDue !== true) return undefined;
+  const hint = "write: etcd-lifeboat backup --schedule NAME --if-due";
+  if (schedule === undefined || ifDue !== true) {
+    throw new Fault("usage", "--schedule and --if-due belong together: a slot is committed once", { hint });
+  }
+  if (label !== undefined || dryRun === true) {
+    throw new Fault("usage", "--label and --dry-run are for a backup on demand, not for a schedule's", { hint });
+  }
+  return schedule;
+}
+
+async function sweepBefore({ spool, emit }: BackupDependencies): Promise<void> {
+  const swept = await spool.sweep();
+  if (swept.files > 0) emit({ name: "spool.swept", ...swept });
+}
+
+function reportIfDue(environment: Environment, schedule: string, ended: IfDue, json: boolean): number {
+  const { console } = environment;
+  if (ended.kind === "committed") {
+    if (ended.missed > 0) console.err(`${ended.missed} slots before it passed without a backup; it serves them\n`);
+    return reportCommitted(environment, ended.committed, json);
+  }
+  const slot = ended.slotMs === undefined ? null : formatInstant(ended.slotMs);
+  const backup = ended.kind === "superseded" ? ended.backup : null;
+  const next = ended.kind === "superseded" || ended.nextMs === undefined ? null : formatInstant(ended.nextMs);
+  if (json)
+    printJson(console, { schema: "etcd-lifeboat/if-due/v1", schedule, due: backup !== null, slot, backup, next });
+  else if (backup === null)
+    console.err(`not due: the newest slot, ${slot}, is committed; the next one is ${next ?? "never"}\n`);
+  else {
+    console.out(`${backup}\n`);
+    console.err("somebody else committed this slot first: nothing is left to do\n");
+  }
+  return 0;
+}
+
+/** Prints a fresh backup and what members said of it. One that is only sealed is a success all the same, with a warning. */
+function reportCommitted(environment: Environment, committed: CommittedBackup, json: boolean): number {
+  const { manifest, manifestSha256, finding, proof } = committed;
+  const { verdict, reason, agreeing, diverged } = finding;
+  const standing = describeRow(rowOf(manifest, manifestSha256), proof === undefined ? [] : [proofRowOf(proof)]);
+  const status = report(environment, manifest, json, { ...standing, reason, agreeing, diverged });
+  const { console } = environment;
+  if (verdict === "proven") {
+    if (!json) console.err(`proven: ${escapeControls(reason)}\n`);
+  } else console.err(`warning: sealed, not proven: ${escapeControls(reason)}\n`);
+  return status;
+}
+
 /** Prints a fresh backup; the exit status says whether extras are missing. */
-export function report({ console }: Environment, manifest: Manifest, json: boolean): number {
-  if (json) printJson(console, { schema: "etcd-lifeboat/backup/v1", ...describeBackup(manifest) });
+export function report(
+  { console }: Environment,
+  manifest: Manifest,
+  json: boolean,
+  described: object = describeBackup(manifest),
+): number {
+  if (json) printJson(console, { schema: "etcd-lifeboat/backup/v1", ...described });
   else {
     const took = Date.parse(manifest.committedAt) - Date.parse(manifest.startedAt);
     console.out(`${manifest.backup}\n`);

@@ -1,7 +1,14 @@
 import { Fault } from "../faults.ts";
 import { escapeControls, formatDuration, formatTime } from "../format.ts";
 import { formatInstant } from "../repository/documents.ts";
-import { describeAuthor, describeHolder, describePause, judgeLock, type Judgement } from "../repository/gates.ts";
+import {
+  closedGate,
+  describeAuthor,
+  describeHolder,
+  describePause,
+  judgeLock,
+  type Judgement,
+} from "../repository/gates.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { pauseRepository, readLock, resumeRepository, unlockRepository, type LockScope } from "../repository/lock.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
@@ -102,6 +109,12 @@ async function confirm(
 async function openLock(tools: Tools, signal: AbortSignal): Promise<LockScope> {
   await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal);
   return await tools.lock();
+}
+
+/** Throws `paused`, `locked` or `lock-damaged` when no backup may begin now. */
+export async function refuseClosed(tools: Tools, signal: AbortSignal): Promise<void> {
+  const closed = closedGate(await look(tools, signal), "backup", describe);
+  if (closed !== undefined) throw closed;
 }
 
 /** What the lock says now; for `status`, too. */

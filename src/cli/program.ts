@@ -8,7 +8,16 @@ import { exitStatusesCommand } from "./exit-statuses.ts";
 import { fetchCommand, type FetchOptions } from "./fetch.ts";
 import { importCommand, type ImportOptions } from "./import.ts";
 import { listCommand } from "./list.ts";
+import {
+  lockShowCommand,
+  pauseCommand,
+  resumeCommand,
+  unlockCommand,
+  type PauseOptions,
+  type UnlockOptions,
+} from "./lock.ts";
 import { runCommand } from "./run.ts";
+import { scheduleExplainCommand } from "./schedule.ts";
 import { showCommand } from "./show.ts";
 import { statusCommand } from "./status.ts";
 import type { CommonOptions, Environment } from "./tools.ts";
@@ -91,10 +100,13 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "Take one backup now.",
       "etcd-lifeboat backup --label before-upgrade",
       "etcd-lifeboat backup --dry-run",
+      "etcd-lifeboat backup --schedule hourly --if-due",
     ),
   )
     .option("--label <text>", "a word for people, stored in the manifest")
     .option("--dry-run", "say what would be done, and write nothing")
+    .option("--schedule <name>", "with --if-due: for a slot of this schedule")
+    .option("--if-due", "only when the schedule's latest slot has no backup yet; for timers and CronJobs")
     .action(async (options: BackupOptions) => onStatus(await backupCommand(environment, options)));
 
   common(
@@ -168,6 +180,57 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   common(
     command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check"),
   ).action((options: CommonOptions) => onStatus(configCheckCommand(environment, options)));
+  common(
+    command(
+      program,
+      "pause",
+      "Stop backups, expiry and scans of every daemon until resume.",
+      'etcd-lifeboat pause --reason "disks are replaced until noon"',
+    ),
+  )
+    .option("--reason <text>", "why, for those who wonder")
+    .action(async (options: PauseOptions) => onStatus(await pauseCommand(environment, options)));
+
+  common(
+    command(program, "resume", "End a pause; the daemons catch up with one backup each.", "etcd-lifeboat resume"),
+  ).action(async (options: CommonOptions) => onStatus(await resumeCommand(environment, options)));
+
+  const schedule = command(program, "schedule", "Look at the schedules.", "etcd-lifeboat schedule explain");
+  common(
+    command(
+      schedule,
+      "explain [name]",
+      "Show when a schedule, or each of them, runs next: in its time zone, and around the days on which clocks change.",
+      "etcd-lifeboat schedule explain",
+      "etcd-lifeboat schedule explain hourly",
+    ),
+  ).action(async (name: string | undefined, options: CommonOptions) =>
+    onStatus(await scheduleExplainCommand(environment, name, options)),
+  );
+
+  const lock = command(program, "lock", "Look at the operation lock.", "etcd-lifeboat lock show");
+  common(
+    command(
+      lock,
+      "show",
+      "Show who holds the lock, whether they live, and whether there is a pause.",
+      "etcd-lifeboat lock show",
+    ),
+  ).action(async (options: CommonOptions) => onStatus(await lockShowCommand(environment, options)));
+
+  common(
+    command(
+      program,
+      "unlock",
+      "Take the lock from whoever holds it, when nothing works on the cluster any more.",
+      "etcd-lifeboat unlock",
+      "etcd-lifeboat unlock --yes --confirm-cluster prod",
+    ),
+  )
+    .option("--yes", "do not ask; needs --confirm-cluster")
+    .option("--confirm-cluster <name>", "the cluster's name, typed")
+    .action(async (options: UnlockOptions) => onStatus(await unlockCommand(environment, options)));
+
   common(
     command(config, "show", "Show every effective value and where it comes from.", "etcd-lifeboat config show"),
   ).action((options: CommonOptions) => onStatus(configShowCommand(environment, options)));

@@ -58,11 +58,6 @@ export function configOf(rig: Rig, extra = ""): string {
   return path;
 }
 
-function toolsOf(rig: Rig, path: string): Tools {
-  const { deps } = rig;
-  return {
-    loaded: loadConfig({ path, env: {}, files: false }),
-    clock: deps.clock,
 /** The operation lock as the commands see it. */
 export function lockOf({ deps }: Rig): LockScope {
   return {
@@ -81,6 +76,11 @@ export function lockOf({ deps }: Rig): LockScope {
     store: async () => deps.store,
     trusted: async () => deps.trusted,
     spool: async () => deps.spool,
+function toolsOf(rig: Rig, path: string): Tools {
+  const { deps } = rig;
+  return {
+    loaded: loadConfig({ path, env: {}, files: false }),
+    clock: deps.clock,
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
     backup: async (emit) => ({ ...deps, emit }),
