@@ -74,6 +74,22 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     spool,
     catalogDirectory: join(config.spool.directory, "catalog"),
     identities: once(() => readIdentities(config, env)),
+    boot: (directory) => ({
+      stock: openLocalTools({ directory, path: env["PATH"] ?? "" }),
+      connect: connectToSocket,
+      hashSpool,
+      clock: systemClock,
+      newId,
+    }),
+    lock: once(async () => ({
+      store: await store(),
+      cluster: config.cluster.name,
+      prefix: config.repository.coordination.prefix,
+      clock: systemClock,
+      newId,
+      author: localAuthor(version),
+      describe: { time: formatTime, duration: formatDuration },
+    })),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);
       return {
@@ -281,6 +297,7 @@ async function runDaemon(
 interface Prepared {
   readonly tools: Tools;
   readonly store: Store;
+  readonly lock: LockScope;
   readonly deps: BackupDependencies;
 }
 
@@ -307,7 +324,6 @@ async function workBy(
     {
       cluster: config.cluster.name,
       schedules: config.schedules,
-  readonly lock: LockScope;
       store,
       trusted: deps.trusted,
       clock: systemClock,
@@ -316,6 +332,7 @@ async function workBy(
         await sweepSpool(deps.spool, emit);
         return await attemptBackup(deps, request, signal);
       },
+      gate: async (signal) => await readGate(lock, emit, signal),
       onTurn: health.turn,
       during: health.during,
       retire,
@@ -342,4 +359,3 @@ function once<T>(open: () => T | Promise<T>): () => Promise<T> {
   let opened: Promise<T> | undefined;
   return () => (opened ??= Promise.resolve().then(open));
 }
-      gate: async (signal) => await readGate(lock, emit, signal),

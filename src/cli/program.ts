@@ -132,6 +132,8 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     ),
   )
     .option("--level <level>", `how deep: ${verifyLevels.join(", ")}`, "bytes")
+    .option("--tools <directory>", "where etcd's own programs are, for the level boot; then PATH")
+    .option("--live", "also ask the members of the cluster again")
     .action(async (backups: string[], options: VerifyOptions) =>
       onStatus(await verifyCommand(environment, backups, options)),
     );

@@ -84,16 +84,8 @@ async function readRepository(
   const store = await tools.store();
   const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
   const listing = await listRepository(store, signal);
-  const histories =
-    identity === undefined
-      ? []
-      : await readHistories(
-          store,
-          listing,
-          { repository: identity.id, trusted: await tools.trusted() },
-          tools.clock.now(),
-          signal,
-        );
+  const belief = identity === undefined ? undefined : { repository: identity.id, trusted: await tools.trusted() };
+  const histories = belief === undefined ? [] : await readHistories(store, listing, belief, tools.clock.now(), signal);
   const newest = histories
     .filter(({ lineage }) => lineage.kind === "live")
     .flatMap((history) => (history.newest === undefined ? [] : [history.newest]))

@@ -22,6 +22,10 @@ export interface Tools extends AsyncDisposable {
   readonly catalogDirectory: string;
   /** Empty where no identity is configured. */
   readonly identities: () => Promise<readonly AgeIdentity[]>;
+  /** The operation lock of the repository. */
+  readonly lock: () => Promise<LockScope>;
+  /** Starts throw-away members with etcd's own programs, from a directory or from PATH. */
+  readonly boot: (directory: string | undefined) => BootDependencies;
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;
 }
 
@@ -31,13 +35,13 @@ export interface Console {
   readonly err: (text: string) => void;
   /** Whether `err` is a terminal. */
   readonly interactive: boolean;
+  /** Asks at a terminal; absent where nobody sits at one. Undefined: no answer. */
+  readonly ask?: (question: string) => Promise<string | undefined>;
   readonly columns: () => number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** What main gives the commands; compose makes the parts. */
-  /** Asks at a terminal; absent where nobody sits at one. Undefined: no answer. */
-  readonly ask?: (question: string) => Promise<string | undefined>;
 export interface Environment {
   readonly console: Console;
   readonly version: string;

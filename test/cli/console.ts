@@ -20,18 +20,23 @@ export interface Said {
 
 /** Runs the program as main does, on a rig's fakes. */
 export async function say(rig: Rig | undefined, ...argv: string[]): Promise<Said> {
+  return await sayAt(undefined, rig, ...argv);
+}
+
+/** The same at a terminal, where somebody types this when asked. */
+export async function sayAt(typed: string | undefined, rig: Rig | undefined, ...argv: string[]): Promise<Said> {
   let [out, err] = ["", ""];
   const environment: Environment = {
     console: {
       out: (text) => void (out += text),
       err: (text) => void (err += text),
       interactive: false,
+      ...(typed === undefined ? {} : { ask: async (question: string) => ((err += question), typed) }),
       columns: () => undefined,
       env: {},
     },
     version: "1.2.3",
     signal: calm,
-      ...(typed === undefined ? {} : { ask: async (question: string) => ((err += question), typed) }),
     open: (path) => {
       if (rig === undefined) throw new Error("this command must not open anything");
       return toolsOf(rig, path);
@@ -83,6 +88,8 @@ function toolsOf(rig: Rig, path: string): Tools {
     clock: deps.clock,
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
+    boot: neverBooted,
+    lock: async () => lockOf(rig),
     backup: async (emit) => ({ ...deps, emit }),
     async [Symbol.asyncDispose]() {
       await deps.etcd[Symbol.asyncDispose]();
