@@ -203,6 +203,11 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
   const emit = fanOut([
     progress.listen,
     (event) => {
+      if (event.name === "member.diverged") {
+        progress.clear();
+        const what = `${event.member} holds other data than the majority: ${event.reason}`;
+        console.err(`warning: ${escapeControls(what)}\n`);
+      }
       if (event.name === "source.failed") {
         progress.clear();
         console.err(`warning: ${escapeControls(event.member)} failed as a source: ${escapeControls(event.message)}\n`);

@@ -2,6 +2,7 @@ import type { Store } from "../store/store.ts";
 import { readEntries, type Belief } from "./catalog.ts";
 import type { ListedBackup, Listing } from "./listing.ts";
 import type { Manifest } from "./manifest.ts";
+import type { HashkvProof } from "./proof.ts";
 import { readProofs } from "./proofs.ts";
 
 /** Names that claim a proof and have none are passed over, but not for years. */
@@ -25,4 +26,39 @@ export async function newestProven(
     if (read.proofs.some(({ verdict }) => verdict === "proven")) return entry.manifest;
   }
   return undefined;
+}
+
+/** A member that held other data than the majority when it was last compared, and by which proof that is known. */
+export interface Diverged {
+  readonly member: string;
+  readonly backup: string;
+  readonly madeAt: string;
+}
+
+/** So many backups are looked at: a member that is not asked any more is forgotten some day. */
+const comparedAtMost = 5;
+
+/** What the newest backups' proofs say of members, each by the newest proof that names it. */
+export async function divergedMembers(
+  store: Store,
+  listing: Pick<Listing, "proofs" | "backups">,
+  belief: Belief,
+  signal: AbortSignal,
+): Promise<readonly Diverged[]> {
+  const compared = new Set(
+    listing.proofs.flatMap(({ lineage, proof }) => (proof.kind === "hashkv" ? [`${lineage}/${proof.backup}`] : [])),
+  );
+  const newest = listing.backups.filter(({ lineage, backup }) => compared.has(`${lineage}/${backup}`));
+  const documents: HashkvProof[] = [];
+  for (const entry of await readEntries(store, newest.slice(-comparedAtMost), belief, signal)) {
+    if (entry.manifest === undefined) continue;
+    const { proofs } = await readProofs(store, listing, entry, belief, signal);
+    documents.push(...proofs.filter((proof) => proof.kind === "hashkv"));
+  }
+  const standing = new Map<string, Diverged | undefined>();
+  for (const { agreeing, diverged, backup, madeAt } of documents.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
+    for (const member of agreeing) standing.set(member, undefined);
+    for (const member of diverged) standing.set(member, { member, backup, madeAt });
+  }
+  return [...standing.values()].filter((one) => one !== undefined);
 }

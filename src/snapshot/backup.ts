@@ -21,7 +21,7 @@ import { commitBackup, type Commit, type CommitDependencies, type Draft } from "
 import { PhaseTimer } from "./phases.ts";
 import type { Claim, Finding, ProveDependencies } from "./prove.ts";
 import { startProving } from "./proving.ts";
-import { recordFinding, tellFinding, type Committed } from "./record.ts";
+import { recordFinding, tellFinding, type Committed, type Recorded } from "./record.ts";
 import { noSource, spoolNeed, takeSnapshot, type Taken, type TakeDependencies } from "./take.ts";
 
 export interface BackupDependencies extends TakeDependencies, CommitDependencies, ProveDependencies {
@@ -46,12 +46,13 @@ export type BackupRequest =
   | { readonly trigger: "schedule"; readonly schedule: string; readonly slotMs: number }
   | { readonly trigger: "demand"; readonly label: string | undefined };
 
+/** A backup and what members said of it; proven only when that is recorded, too. */
+export interface CommittedBackup extends Committed, Recorded {
+  readonly kind: "committed";
+}
+
 export type BackupOutcome =
-  | ({
-      readonly kind: "committed";
-      /** What members said of it; proven only when that is recorded, too. */
-      readonly finding: Finding;
-    } & Committed)
+  | CommittedBackup
   /** Another daemon had committed the slot, before or while this run worked. */
   | { readonly kind: "superseded"; readonly lineage: string; readonly backup: string };
 
@@ -280,9 +281,7 @@ async function takeAndCommit(
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<
-  | Extract<BackupOutcome, { readonly kind: "committed" }>
-  | { readonly kind: "taken" }
-  | { readonly kind: "retake"; readonly diverged: readonly bigint[] }
+  CommittedBackup | { readonly kind: "taken" } | { readonly kind: "retake"; readonly diverged: readonly bigint[] }
 > {
   const { request, run, startedMs, backup, facts, position, avoid } = turn;
   await using stack = new AsyncDisposableStack();
@@ -302,12 +301,22 @@ async function takeAndCommit(
     return { kind: "retake", diverged: (await proving.finding).divergedIds };
   }
   if (commit.kind === "taken") return commit;
-  const finding = await recordFinding(deps, commit, await proving.finding, signal);
+  const found = withDiverged(await proving.finding, facts, avoid);
+  const recorded = await recordFinding(deps, commit, found, signal);
+  const { finding } = recorded;
   if (finding.verdict === "sealed" && finding.passing && deps.keepUnproven !== undefined) {
     const kept = stack.move();
     deps.keepUnproven({ committed: commit, claim, [Symbol.asyncDispose]: () => kept.disposeAsync() });
   }
-  return { ...commit, finding };
+  return { ...commit, ...recorded };
+}
+
+/** A member whose snapshot was given up is named by the proof of the one that was taken instead. */
+function withDiverged(finding: Finding, { members }: ClusterFacts, avoid: ReadonlySet<bigint>): Finding {
+  if (finding.verdict !== "proven") return finding;
+  const given = members.filter(({ id }) => avoid.has(id)).map(({ name }) => name);
+  const named = new Set([...finding.agreeing, ...finding.diverged]);
+  return { ...finding, diverged: [...finding.diverged, ...given.filter((name) => !named.has(name))] };
 }
 
 function claimOf(run: string, facts: ClusterFacts, taken: Taken): Claim {

@@ -154,6 +154,12 @@ async function lookAt(
   }
 }
 
+/** The same few followers are not always the ones that are asked: a member that is never compared could differ for years. */
+function inTurn<T>(members: readonly T[], revision: bigint): readonly T[] {
+  const from = Number(revision % BigInt(Math.max(1, members.length)));
+  return [...members.slice(from), ...members.slice(0, from)];
+}
+
 function gather(
   deps: ProveDependencies,
   claim: Claim,
@@ -164,9 +170,12 @@ function gather(
   return {
     clusterId: claim.clusterId,
     source: claim.source,
-    voters: members
-      .filter((member) => !member.learner)
-      .map((member) => ({ id: member.id, name: member.name, leader: leads(member) })),
+    voters: inTurn(
+      members
+        .filter((member) => !member.learner)
+        .map((member) => ({ id: member.id, name: member.name, leader: leads(member) })),
+      claim.revision,
+    ),
     allowLeader: deps.proof.allowLeader,
     revision: claim.revision,
     compactRevision: claim.compactRevision,

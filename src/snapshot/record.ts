@@ -24,6 +24,12 @@ export interface Committed {
   readonly manifestSha256: string;
 }
 
+/** What was found of a backup, and the document that says so; undefined where the store did not take it. */
+export interface Recorded {
+  readonly finding: Finding;
+  readonly proof: HashkvProof | undefined;
+}
+
 /**
  * Stores what was found of a committed backup beside it. It never rejects for the store's sake: the backup stands, and what is not recorded is not
  * proven, so the finding that results says so.
@@ -33,18 +39,18 @@ export async function recordFinding(
   committed: Committed,
   finding: Finding,
   signal: AbortSignal,
-): Promise<Finding> {
+): Promise<Recorded> {
+  const proof = describe(deps, committed, finding);
   try {
-    await writeProof(deps.store, describe(deps, committed, finding), deps.encoder.signer, signal);
-    return finding;
+    await writeProof(deps.store, proof, deps.encoder.signer, signal);
+    return { finding, proof };
   } catch (error) {
     const fault = signal.aborted ? abortFault(signal) : error;
     if (!isFault(fault)) throw fault;
     const reason = `the proof of ${committed.manifest.backup} could not be stored: ${fault.message}`;
     deps.emit({ name: "warning", about: "proof", message: reason });
-    return finding.verdict === "proven"
-      ? { ...finding, verdict: "sealed", why: "unrecorded", passing: true, reason }
-      : finding;
+    if (finding.verdict !== "proven") return { finding, proof: undefined };
+    return { finding: { ...finding, verdict: "sealed", why: "unrecorded", passing: true, reason }, proof: undefined };
   }
 }
 

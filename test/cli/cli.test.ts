@@ -199,9 +199,44 @@ describe("commands", () => {
   test("text from the cluster cannot steer the terminal", async () => {
     rig.etcd.script.members.push({ name: "evil\u001b[2Jname", status: { errors: ["\u001b]0;x"] } });
     for (const argv of [["status"], ["backup", "--dry-run"], ["backup"], ["list"], ["show", "latest"]]) {
-      const { out, err } = await on(...argv);
+      const { out, err } = await rig.passing(on(...argv));
       expect(out + err).not.toContain("\u001b");
     }
+  });
+
+  test("backup says what members said of it: proven, or sealed with a warning and status 0", async () => {
+    expect(await on("backup")).toMatchObject({
+      status: 0,
+      err: expect.stringContaining("proven: 2 of 3 voters agree, 2 are needed\n") as string,
+    });
+    expect(JSON.parse((await on("backup", "--json")).out)).toMatchObject({
+      proof: "proven",
+      alone: false,
+      reason: "2 of 3 voters agree, 2 are needed",
+      agreeing: ["etcd2", "etcd3"],
+      diverged: [],
+    });
+    rig.etcd.member("etcd1").down = rig.etcd.member("etcd3").down = true;
+    expect(await rig.passing(on("backup"))).toMatchObject({
+      status: 0,
+      err: expect.stringContaining("warning: sealed, not proven: too few voters answer: 1 of 3") as string,
+    });
+  });
+
+  test("status names the newest proven backup and the members that hold other data", async () => {
+    const first = JSON.parse((await on("backup", "--json")).out) as { backup: string };
+    expect((await on("status")).out).toContain(`newest proven backup: ${first.backup}, `);
+    await rig.clock.advance(5000);
+    rig.etcd.member("etcd3").hash = 7;
+    const diverged = await rig.passing(on("backup"));
+    expect(diverged).toMatchObject({ status: 0, err: expect.stringContaining("proven: ") as string });
+    expect((await on("status")).out).toContain("DIVERGED: etcd3 held other data than the majority (");
+    const status = JSON.parse((await on("status", "--json")).out) as { repository: unknown };
+    expect(status.repository).toMatchObject({ diverged: [{ member: "etcd3" }], newestProven: { revision: "50" } });
+    rig.etcd.member("etcd3").hash = 1;
+    await rig.clock.advance(5000);
+    await rig.passing(on("backup"));
+    expect((await on("status")).out).not.toContain("DIVERGED");
   });
 
   test("a dry run writes nothing", async () => {

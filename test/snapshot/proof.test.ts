@@ -85,7 +85,7 @@ describe("a backup", () => {
       scan: async (...args) => ({ ...(await scan(...args)), hashKv: sources(rig).at(-1) === "etcd2" ? 1 : 7 }),
     });
     expect(outcome.manifest.source?.name).toBe("etcd3");
-    expect(outcome.finding).toMatchObject({ verdict: "proven", agreeing: ["etcd3", "etcd1"] });
+    expect(outcome.finding).toMatchObject({ verdict: "proven", agreeing: ["etcd3", "etcd1"], diverged: ["etcd2"] });
     expect(sources(rig)).toEqual(["etcd2", "etcd3"]);
     expect(rig.events).toContainEqual(expect.objectContaining({ name: "member.diverged", member: "etcd2" }));
     expect(rig.events.findLast(({ name }) => name === "source.chosen")).toMatchObject({
