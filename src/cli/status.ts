@@ -5,6 +5,8 @@ import { isFault, type Fault } from "../faults.ts";
 import { listRepository, readHistories } from "../repository/catalog.ts";
 import { formatId } from "../repository/documents.ts";
 import { readIdentity } from "../repository/identity.ts";
+import type { Manifest } from "../repository/manifest.ts";
+import { divergedMembers, newestProven, type Diverged } from "../repository/proven.ts";
 import { judgeHistory } from "../repository/lineage.ts";
 import { liveHistory } from "../snapshot/backup.ts";
 import { lockDocument, lockLines, look } from "./lock.ts";
@@ -74,6 +76,15 @@ interface RepositoryDocument {
     readonly committedAt: string;
     readonly revision: bigint;
   } | null;
+  /** The newest backup that a majority of the voters vouched for. */
+  readonly newestProven: {
+    readonly backup: string;
+    readonly lineage: string;
+    readonly committedAt: string;
+    readonly revision: bigint;
+  } | null;
+  /** Members that held other data than the majority when they were last compared. */
+  readonly diverged: readonly Diverged[];
 }
 
 async function readRepository(
@@ -92,22 +103,23 @@ async function readRepository(
     .toSorted((a, b) => (a.committedAt < b.committedAt ? 1 : -1))
     .at(0);
   const judgement = facts === undefined ? undefined : judgeHistory(histories, liveHistory(facts));
+  const proven = belief === undefined ? undefined : await newestProven(store, listing, listing.backups, belief, signal);
+  const diverged = belief === undefined ? [] : await divergedMembers(store, listing, belief, signal);
   return {
     store: store.description,
     id: identity?.id ?? null,
     backups: listing.backups.length,
     lineages: listing.lineages.length,
     foreign: judgement?.kind === "foreign" ? judgement.seen : null,
-    newest:
-      newest === undefined
-        ? null
-        : {
-            backup: newest.backup,
-            lineage: newest.lineage,
-            committedAt: newest.committedAt,
-            revision: newest.content.revision,
-          },
+    newest: newest === undefined ? null : briefly(newest),
+    newestProven: proven === undefined ? null : briefly(proven),
+    // One that has left the cluster is nobody's trouble any more.
+    diverged: diverged.filter(({ member }) => facts?.members.some(({ name }) => name === member) ?? true),
   };
+}
+
+function briefly({ backup, lineage, committedAt, content }: Manifest): NonNullable<RepositoryDocument["newest"]> {
+  return { backup, lineage, committedAt, revision: content.revision };
 }
 
 function describeCluster(facts: ClusterFacts) {
@@ -185,6 +197,14 @@ function statusText(
     if (repository.newest !== null) {
       const age = formatAge(Date.parse(repository.newest.committedAt), nowMs);
       lines.push(`newest backup: ${repository.newest.backup}, ${age}, revision ${repository.newest.revision}\n`);
+    }
+    if (repository.newestProven !== null) {
+      const age = formatAge(Date.parse(repository.newestProven.committedAt), nowMs);
+      const { backup, revision } = repository.newestProven;
+      lines.push(`newest proven backup: ${backup}, ${age}, revision ${revision}\n`);
+    } else if (repository.newest !== null) lines.push("newest proven backup: none\n");
+    for (const { member, backup } of repository.diverged) {
+      lines.push(`DIVERGED: ${escapeControls(member)} held other data than the majority (${backup}): replace it\n`);
     }
     if (repository.foreign !== null) {
       lines.push(
