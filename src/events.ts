@@ -14,6 +14,7 @@ export type LifeboatEvent =
   | ObservationEvent
   | RepositoryEvent
   | WarningEvent;
+  | RetentionEvent
 
 export type EventName = LifeboatEvent["name"];
 
@@ -111,6 +112,7 @@ export type LockEvent =
       readonly rejected: readonly { readonly member: string; readonly why: string }[];
     }
   /** A source failed and the next one is tried. */
+export type BackupEvent =
   | {
       readonly name: "source.failed";
       readonly run: string;
@@ -278,3 +280,46 @@ export type RepositoryEvent =
   | { readonly name: "uploads.swept"; readonly uploads: number };
 
 export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };
+export type RetentionEvent =
+  /** What retention decided of the whole repository; backups of this cluster's own histories, but for the last four. */
+  | {
+      readonly name: "retention.surveyed";
+      readonly kept: number;
+      readonly storedBytes: number;
+      readonly going: number;
+      readonly expiringBytes: number;
+      readonly pinned: number;
+      readonly foreign: number;
+      readonly refused: number;
+      /** Data that no backup names: of expired ones, and what nobody committed. */
+      readonly orphanBytes: number;
+    }
+  /** A backup's manifest was removed; its data follows after a grace. */
+  | {
+      readonly name: "backup.expired";
+      readonly backup: string;
+      readonly lineage: string;
+      readonly reasons: readonly string[];
+      readonly storedBytes: number;
+    }
+  | {
+      readonly name: "retention.applied";
+      readonly expired: number;
+      /** Data objects that were removed. */
+      readonly objects: number;
+      readonly freedBytes: number;
+      /** Snapshots that nobody committed and that are given up now. */
+      readonly orphans: number;
+      /** Objects that the store keeps under a lock, and until when the first of them. */
+      readonly locked: number;
+      readonly lockedUntilMs: number | undefined;
+      /** Backups that go at the next time. */
+      readonly left: number;
+    }
+  | {
+      readonly name: "retention.failed";
+      readonly code: FaultCode;
+      readonly message: string;
+      readonly hint: string | undefined;
+    };
+

@@ -17,7 +17,16 @@ export const failpoints = [
   "manifest-stored",
 ] as const;
 
-export type Failpoint = (typeof failpoints)[number];
+/** The same of an expiry. */
+export const expiryFailpoints = [
+  "expired-manifest-removed",
+  "expired-snapshot-given-up",
+  "expired-proofs-removed",
+  "orphan-given-up",
+  "expired-data-removed",
+] as const;
+
+export type Failpoint = (typeof failpoints)[number] | (typeof expiryFailpoints)[number];
 
 /** Kills this process with SIGKILL when the test asked for exactly this place. */
 export function failpoint(name: Failpoint): void {

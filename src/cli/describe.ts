@@ -2,7 +2,7 @@ import type { Manifest } from "../repository/manifest.ts";
 import { rowOf, standingOf, type BackupRow, type ProofRow, type Standing } from "../repository/row.ts";
 
 /** A backup in the JSON documents of list, backup, import and verify: stable, fields are only added. */
-export interface BackupDocument extends Omit<BackupRow, "manifestSha256">, Standing {
+export interface BackupDocument extends Omit<BackupRow, "manifestSha256" | "snapshot">, Standing {
   /** `sealed`: its bytes are what etcd sent and what is stored; `foreign`: an imported file. */
   readonly state: "sealed" | "foreign";
 }
@@ -13,7 +13,10 @@ export function describeBackup(manifest: Manifest): BackupDocument {
 }
 
 /** A backup with what its valid proofs say. */
-export function describeRow({ manifestSha256: _, ...row }: BackupRow, proofs: readonly ProofRow[]): BackupDocument {
+export function describeRow(
+  { manifestSha256: _, snapshot: __, ...row }: BackupRow,
+  proofs: readonly ProofRow[],
+): BackupDocument {
   const { backup, lineage, trigger, schedule, label, ...others } = row;
   const state = trigger === "import" ? "foreign" : "sealed";
   return { backup, lineage, trigger, schedule, label, ...others, state, ...standingOf(proofs) };

@@ -147,7 +147,7 @@ async function openList(
   return { catalog: await openRows(store, belief, cache, 8, signal), store, cache };
 }
 
-const emptyCatalog: Catalog = { lineages: [], refusedLineages: [], proofs: [], entries: [] };
+const emptyCatalog: Catalog = { lineages: [], refusedLineages: [], proofs: [], pins: [], entries: [] };
 
 /** The belief is undefined where there is no repository yet. */
 async function openRepository(

@@ -3,15 +3,23 @@ import type { Store } from "../store/store.ts";
 import { digestOf } from "./documents.ts";
 import { readLineage, type Lineage, type LineageHistory } from "./lineage.ts";
 import { readManifest, type Manifest } from "./manifest.ts";
-import { listRepository, type ListedBackup, type ListedProof, type Listing } from "./listing.ts";
-import { manifestName } from "./names.ts";
+import { refuseGone } from "./gone.ts";
+import { listRepository, type ListedBackup, type ListedPin, type ListedProof, type Listing } from "./listing.ts";
+import { manifestName, snapshotOf } from "./names.ts";
 import type { TrustedKeys } from "./signature.ts";
 
 export { listRepository, type ListedBackup, type ListedProof, type Listing } from "./listing.ts";
 
 /** A manifest as read: either believed, or refused with the reason. A refused one is no backup, but it is never hidden. */
 export type CatalogEntry =
-  BelievedEntry | { readonly listed: ListedBackup; readonly manifest?: undefined; readonly refused: Fault };
+  | BelievedEntry
+  | {
+      readonly listed: ListedBackup;
+      readonly manifest?: undefined;
+      readonly refused: Fault;
+      /** The snapshot that it names, when it is refused only because that had been given up before. */
+      readonly late?: string;
+    };
 
 export interface BelievedEntry {
   readonly listed: ListedBackup;
@@ -68,11 +76,12 @@ export async function readEntry(
   const name = manifestName(listed.lineage, listed.backup);
   try {
     const bytes = await store.read(name, signal);
-    return {
-      listed,
-      manifest: readManifest(name, bytes, { ...listed, repository }, trusted),
-      manifestSha256: digestOf(bytes),
-    };
+    const manifest = readManifest(name, bytes, { ...listed, repository }, trusted);
+    const snapshot = snapshotOf(manifest.data.object);
+    const refused = await refuseGone(store, listed, snapshot, { repository, trusted }, signal);
+    return refused === undefined
+      ? { listed, manifest, manifestSha256: digestOf(bytes) }
+      : { listed, refused, late: snapshot };
   } catch (error) {
     if (isFault(error, "manifest-invalid", "manifest-untrusted", "store-object-missing", "store-damaged")) {
       return { listed, refused: error };
@@ -89,6 +98,7 @@ export interface CatalogOf<Entries> {
   readonly refusedLineages: readonly { readonly lineage: string; readonly refused: Fault }[];
   /** All there are by their names, also of other backups. */
   readonly proofs: readonly ListedProof[];
+  readonly pins: readonly ListedPin[];
   readonly entries: Entries;
 }
 export type Catalog = CatalogOf<readonly CatalogEntry[]>;
@@ -109,7 +119,8 @@ export async function openWholeCatalog(
 ): Promise<WholeCatalog> {
   const listing = await listRepository(store, signal);
   const lineages = await readLineages(store, listing, belief, signal);
-  return { ...lineages, proofs: listing.proofs, entries: eachEntry(store, listing.backups, belief, atOnce, signal) };
+  const { proofs, pins } = listing;
+  return { ...lineages, proofs, pins, entries: eachEntry(store, listing.backups, belief, atOnce, signal) };
 }
 
 /** Reads no more of the catalog than `findBackup` needs for these names. */
@@ -131,6 +142,7 @@ export async function readCatalog(store: Store, belief: Belief, only: Wanted, si
     lineages,
     refusedLineages,
     proofs: listing.proofs,
+    pins: listing.pins,
     entries: listing.backups.flatMap((listed) => byName.get(listed) ?? []),
   };
 }

@@ -1,5 +1,12 @@
 import type { ObjectEntry, Store } from "../store/store.ts";
-import { lineagesPrefix, parseObjectName, type BackupName, type ListedName, type ProofName } from "./names.ts";
+import {
+  goneName,
+  lineagesPrefix,
+  parseObjectName,
+  type BackupName,
+  type ListedName,
+  type ProofName,
+} from "./names.ts";
 
 /** What the names in a repository say; documents are read only where their content is needed. */
 export interface Listing {
@@ -9,6 +16,9 @@ export interface Listing {
   readonly backups: readonly ListedBackup[];
   /** In the order of their ids, which is that of their making. What a name claims is proven by nothing but the document itself. */
   readonly proofs: readonly ListedProof[];
+  readonly pins: readonly ListedPin[];
+  /** Snapshots whose data objects are given up. */
+  readonly marks: readonly ListedMark[];
 }
 
 export interface ListedBackup {
@@ -19,6 +29,21 @@ export interface ListedBackup {
   readonly manifestBytes: number;
   /** The manifest as the store lists it; absent where it was not listed. */
   readonly stored?: ObjectEntry;
+  /** All marks by their object's name; absent where they were not listed. */
+  readonly marks?: ReadonlyMap<string, ListedMark>;
+}
+
+export interface ListedPin {
+  readonly lineage: string;
+  readonly backup: string;
+  readonly number: number;
+  readonly stored: ObjectEntry;
+}
+
+export interface ListedMark {
+  readonly lineage: string;
+  readonly snapshot: string;
+  readonly stored: ObjectEntry;
 }
 
 export interface ListedProof {
@@ -32,18 +57,33 @@ export async function listRepository(store: Store, signal: AbortSignal): Promise
   const lineages = new Set<string>();
   const backups: ListedBackup[] = [];
   const proofs: ListedProof[] = [];
+  const pins: ListedPin[] = [];
+  const marks = new Map<string, ListedMark>();
   for await (const { parsed, entry } of documents(store, signal)) {
     if (parsed.kind === "proof") {
       proofs.push({ lineage: parsed.lineage, proof: parsed.proof, stored: entry });
       continue;
     }
+    if (parsed.kind === "pin") {
+      pins.push({ lineage: parsed.lineage, backup: parsed.backup, number: parsed.number, stored: entry });
+      continue;
+    }
+    if (parsed.kind === "gone") {
+      const { lineage, snapshot } = parsed;
+      marks.set(goneName(lineage, snapshot), { lineage, snapshot, stored: entry });
+      continue;
+    }
     lineages.add(parsed.lineage);
-    if (parsed.kind === "manifest") backups.push({ ...parsed, manifestBytes: entry.storedBytes, stored: entry });
+    if (parsed.kind === "manifest") {
+      backups.push({ ...parsed, manifestBytes: entry.storedBytes, stored: entry, marks });
+    }
   }
   return {
     lineages: [...lineages].toSorted(),
     backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
     proofs: proofs.toSorted((a, b) => (a.proof.id < b.proof.id ? -1 : 1)),
+    pins,
+    marks: [...marks.values()],
   };
 }
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { byteCount, hexId, int64Field, sha256Field, timeField, uint64Field, ulidField } from "./documents.ts";
 import { Fault } from "../faults.ts";
 import { isObjectName } from "../store/store.ts";
-import { isScheduleName, isSnapshotObject, parseBackupName } from "./names.ts";
+import { isScheduleName, isSnapshotObject, parseBackupName, snapshotOf } from "./names.ts";
 import type { Signer, TrustedKeys } from "./signature.ts";
 import { readSigned, signedJsonSchema, writeSigned } from "./signed.ts";
 
@@ -161,8 +161,9 @@ export function readManifest(
     );
   }
   for (const { object } of [manifest.data, manifest.note, ...(manifest.extras === null ? [] : [manifest.extras])]) {
-    if (!isSnapshotObject(manifest.lineage, object))
-      throw new Fault("manifest-invalid", `${name} names ${object}, which is no object of its lineage`);
+    // All of one snapshot: they are kept, given up and removed together.
+    if (!isSnapshotObject(manifest.lineage, object) || snapshotOf(object) !== snapshotOf(manifest.data.object))
+      throw new Fault("manifest-invalid", `${name} names ${object}, which is no object of its lineage and snapshot`);
   }
   return manifest;
 }

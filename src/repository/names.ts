@@ -23,6 +23,9 @@ const proofPattern = new RegExp(
   `^lineages/(${ulid})/proofs/([^/]+)\\.(?:(hashkv)\\.(proven|sealed)|(boot)\\.(passed|failed))\\.(${ulid})\\.json$`,
 );
 
+const pinPattern = new RegExp(`^lineages/(${ulid})/pins/([^/]+)\\.([1-9]\\d{0,5})\\.json$`);
+const gonePattern = new RegExp(`^lineages/(${ulid})/gone/(${ulid})\\.json$`);
+
 export const repositoryDocumentName = "repository.json";
 export const lineagesPrefix = "lineages/";
 
@@ -101,13 +104,29 @@ export function proofName(lineage: string, proof: ProofName): string {
   return `${lineagesPrefix}${known(lineage)}/proofs/${proof.backup}.${proof.kind}.${proof.verdict}.${known(proof.id)}.json`;
 }
 
+/** Pins and unpins of a backup are numbered from 1; the highest number decides. */
+export function pinName(lineage: string, backup: string, number: number): string {
+  if (parseBackupName(backup) === undefined) throw new Fault("usage", `"${backup}" is no backup id`);
+  return `${lineagesPrefix}${known(lineage)}/pins/${backup}.${number}.json`;
+}
+
+/** Says that the data objects of this snapshot are given up; in a folder of its own, since listings pass over the data. */
+export function goneName(lineage: string, snapshot: string): string {
+  return `${lineagesPrefix}${known(lineage)}/gone/${known(snapshot)}.json`;
+}
+
+/** Where the data objects of a lineage are. */
+export function snapshotsPrefix(lineage: string): string {
+  return `${lineagesPrefix}${known(lineage)}/snapshots/`;
+}
+
 /** Data objects of one backup: each is `<prefix><suffix>`, so that they are found and collected together. */
 export function snapshotObjects(
   lineage: string,
   id: string,
   encrypted: boolean,
 ): Record<"data" | "extras" | "note", string> {
-  const prefix = `${lineagesPrefix}${known(lineage)}/snapshots/${known(id)}`;
+  const prefix = `${snapshotsPrefix(lineage)}${known(id)}`;
   const tail = encrypted ? ".zst.age" : ".zst";
   return { data: `${prefix}.db${tail}`, extras: `${prefix}.extras.tar${tail}`, note: `${prefix}.RESTORE.md` };
 }
@@ -118,17 +137,24 @@ export function isSnapshotObject(lineage: string, name: string): boolean {
   return name.startsWith(prefix) && snapshotPattern.test(name.slice(prefix.length));
 }
 
+/** The id of the snapshot to which a data object belongs; only for an `isSnapshotObject`. */
+export function snapshotOf(object: string): string {
+  return object.slice(object.lastIndexOf("/") + 1).slice(0, 26);
+}
+
 /** What an object name in a listing is; undefined for everything that is foreign. */
 export type ListedName =
   | { readonly kind: "lineage"; readonly lineage: string }
   | { readonly kind: "manifest"; readonly lineage: string; readonly backup: string; readonly name: BackupName }
-  | { readonly kind: "proof"; readonly lineage: string; readonly proof: ProofName };
+  | { readonly kind: "proof"; readonly lineage: string; readonly proof: ProofName }
+  | { readonly kind: "pin"; readonly lineage: string; readonly backup: string; readonly number: number }
+  | { readonly kind: "gone"; readonly lineage: string; readonly snapshot: string };
 
 export function parseObjectName(text: string): ListedName | undefined {
   const lineage = lineagePattern.exec(text);
   if (lineage !== null) return { kind: "lineage", lineage: lineage[1] ?? "" };
   const manifest = manifestPattern.exec(text);
-  if (manifest === null) return parseProofObject(text);
+  if (manifest === null) return parseProofObject(text) ?? parsePinObject(text) ?? parseGoneObject(text);
   const backup = manifest[2] ?? "";
   const name = parseBackupName(backup);
   return name === undefined ? undefined : { kind: "manifest", lineage: manifest[1] ?? "", backup, name };
@@ -144,6 +170,18 @@ function parseProofObject(text: string): ListedName | undefined {
       ? { kind: "boot", verdict: bootVerdict === "passed" ? "passed" : "failed" }
       : { kind: "hashkv", verdict: hashkvVerdict === "proven" ? "proven" : "sealed" };
   return { kind: "proof", lineage, proof: { backup, id, ...found } as ProofName };
+}
+
+function parsePinObject(text: string): ListedName | undefined {
+  const match = pinPattern.exec(text);
+  if (match === null) return undefined;
+  const [, lineage = "", backup = "", number] = match;
+  return parseBackupName(backup) === undefined ? undefined : { kind: "pin", lineage, backup, number: Number(number) };
+}
+
+function parseGoneObject(text: string): ListedName | undefined {
+  const match = gonePattern.exec(text);
+  return match === null ? undefined : { kind: "gone", lineage: match[1] ?? "", snapshot: match[2] ?? "" };
 }
 
 function known(id: string): string {

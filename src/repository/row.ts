@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { byteCount, int64Field, sha256Field, timeField, ulidField } from "./documents.ts";
 import type { Manifest } from "./manifest.ts";
-import { parseBackupName } from "./names.ts";
+import { parseBackupName, snapshotOf } from "./names.ts";
 import type { Proof } from "./proof.ts";
 
 /** What is shown of a backup among thousands: a few hundred bytes where its manifest has thousands, so that all rows can be held, and cached. */
@@ -14,6 +14,8 @@ export const backupRowSchema = z.strictObject({
   backup: z.string().refine((text) => parseBackupName(text) !== undefined, "not a backup id"),
   /** Of the stored bytes from which the row was made. */
   manifestSha256: sha256Field,
+  /** The id that its data objects share. */
+  snapshot: ulidField,
   trigger: z.enum(["schedule", "demand", "import"]),
   schedule: nullableText,
   label: nullableText,
@@ -51,6 +53,7 @@ export function rowOf(manifest: Manifest, manifestSha256: string): BackupRow {
     lineage: manifest.lineage,
     backup: manifest.backup,
     manifestSha256,
+    snapshot: snapshotOf(manifest.data.object),
     trigger: manifest.trigger,
     schedule: manifest.slot?.schedule ?? null,
     label: manifest.label,

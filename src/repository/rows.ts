@@ -2,7 +2,9 @@ import type { Fault } from "../faults.ts";
 import type { Store } from "../store/store.ts";
 import type { CatalogCache } from "./cache.ts";
 import { readEntry, readLineages, type Belief, type CatalogOf } from "./catalog.ts";
-import { listRepository, type ListedBackup, type ListedProof, type Listing } from "./listing.ts";
+import { refuseGone } from "./gone.ts";
+import { listRepository, type ListedBackup, type ListedPin, type ListedProof, type Listing } from "./listing.ts";
+import { readPin, type PinState } from "./pin.ts";
 import { readListedProof, type RefusedProof } from "./proofs.ts";
 import { proofRowOf, rowOf, type BackupRow, type ProofRow } from "./row.ts";
 
@@ -14,9 +16,11 @@ export type CatalogRow =
       /** Oldest first. */
       readonly proofs: readonly ProofRow[];
       readonly refusedProofs: readonly RefusedProof[];
+      /** Undefined: it was never pinned. */
+      readonly pin: PinState | undefined;
       readonly refused?: undefined;
     }
-  | { readonly listed: ListedBackup; readonly row?: undefined; readonly refused: Fault };
+  | { readonly listed: ListedBackup; readonly row?: undefined; readonly refused: Fault; readonly late?: string };
 
 /** Opens the whole catalog as rows, which can be iterated once; no more than `atOnce` backups are read at a time, and none that the cache still knows. */
 export async function openRows(
@@ -28,10 +32,12 @@ export async function openRows(
 ): Promise<CatalogOf<AsyncIterable<CatalogRow>>> {
   const listing = await listRepository(store, signal);
   const lineages = await readLineages(store, listing, belief, signal);
-  return { ...lineages, proofs: listing.proofs, entries: eachRow(store, listing, belief, cache, atOnce, signal) };
+  const { proofs, pins } = listing;
+  return { ...lineages, proofs, pins, entries: eachRow(store, listing, belief, cache, atOnce, signal) };
 }
 
-async function* eachRow(
+/** The rows of a listing; as `openRows`. */
+export async function* eachRow(
   store: Store,
   listing: Listing,
   belief: Belief,
@@ -40,8 +46,12 @@ async function* eachRow(
   signal: AbortSignal,
 ): AsyncGenerator<CatalogRow, void, undefined> {
   const proofs = Map.groupBy(listing.proofs, ({ lineage, proof }) => `${lineage}/${proof.backup}`);
-  const read = (listed: ListedBackup): Promise<CatalogRow> =>
-    readRow(store, listed, proofs.get(`${listed.lineage}/${listed.backup}`) ?? [], belief, cache, signal);
+  const pins = Map.groupBy(listing.pins, ({ lineage, backup }) => `${lineage}/${backup}`);
+  const read = (listed: ListedBackup): Promise<CatalogRow> => {
+    const name = `${listed.lineage}/${listed.backup}`;
+    const beside = { proofs: proofs.get(name) ?? [], pins: pins.get(name) ?? [] };
+    return readRow(store, listed, beside, belief, cache, signal);
+  };
   let complete = false;
   try {
     for (let from = 0; from < listing.backups.length; from += atOnce) {
@@ -57,7 +67,7 @@ async function* eachRow(
 async function readRow(
   store: Store,
   listed: ListedBackup,
-  listedProofs: readonly ListedProof[],
+  beside: { readonly proofs: readonly ListedProof[]; readonly pins: readonly ListedPin[] },
   belief: Belief,
   cache: CatalogCache,
   signal: AbortSignal,
@@ -68,10 +78,13 @@ async function readRow(
     if (entry.manifest === undefined) return entry;
     row = rowOf(entry.manifest, entry.manifestSha256);
     cache.keepBackup(listed, row);
+  } else {
+    const refused = await refuseGone(store, listed, row.snapshot, belief, signal);
+    if (refused !== undefined) return { listed, refused, late: row.snapshot };
   }
   const proofs: ProofRow[] = [];
   const refusedProofs: RefusedProof[] = [];
-  for (const candidate of listedProofs) {
+  for (const candidate of beside.proofs) {
     const known = cache.proof(candidate, row.manifestSha256);
     if (known !== undefined) {
       proofs.push(known);
@@ -86,5 +99,6 @@ async function readRow(
     cache.keepProof(candidate, proofRow);
     proofs.push(proofRow);
   }
-  return { listed, row, proofs, refusedProofs };
+  const pin = await readPin(store, beside.pins, belief, signal);
+  return { listed, row, proofs, refusedProofs, pin };
 }

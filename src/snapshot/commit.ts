@@ -3,7 +3,7 @@ import { failpoint } from "../failpoints.ts";
 import type { Clock } from "../clock.ts";
 import { digestOf, formatInstant } from "../repository/documents.ts";
 import { writeManifest, type Manifest } from "../repository/manifest.ts";
-import { manifestName, snapshotObjects } from "../repository/names.ts";
+import { goneName, manifestName, snapshotObjects } from "../repository/names.ts";
 import type { Signer } from "../repository/signature.ts";
 import type { Store, Uploaded } from "../store/store.ts";
 import type { AgeRecipient } from "./age.ts";
@@ -107,7 +107,26 @@ export async function commitBackup(
       return { kind: "taken" };
     }
     failpoint("manifest-stored");
+    await refuseLate(store, draft.lineage, snapshotId, objects.data, signal);
     return { kind: "committed", manifest, manifestSha256: digestOf(bytes) };
+  });
+}
+
+/**
+ * A daemon that slept for days may find its data given up, and removed, by an expiry that knew nothing of it. The mark comes before anything is removed and
+ * goes long after, so: mark first, then data. What was committed so late is refused by every reader (`refuseGone`), and here it is told.
+ */
+async function refuseLate(
+  store: Store,
+  lineage: string,
+  snapshot: string,
+  data: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const marked = (await store.head(goneName(lineage, snapshot), signal)) !== undefined;
+  if (!marked && (await store.head(data, signal)) !== undefined) return;
+  throw new Fault("backup-late", "the backup was committed after its data had been given up as nobody's: it is none", {
+    hint: "this run took days, or was suspended; take a new one: etcd-lifeboat backup",
   });
 }
 

@@ -10,6 +10,7 @@ import { defineMetrics } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 import { openProofMetrics } from "./metrics-proof.ts";
 import { openRepositoryMetrics } from "./metrics-repository.ts";
+import { openRetentionMetrics } from "./metrics-retention.ts";
 
 export interface MetricsOptions {
   readonly version: string;
@@ -61,6 +62,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
     openClusterMetrics(scope),
     openRepositoryMetrics(scope),
     openDaemonMetrics(scope),
+    openRetentionMetrics(scope),
   ];
 
   return {

@@ -193,6 +193,42 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   warning: { level: "warn", fields: { about: "text", message: "text" } },
 };
 
+  "retention.surveyed": {
+    level: "debug",
+    fields: {
+      kept: "number",
+      storedBytes: "bytes",
+      going: "number",
+      expiringBytes: "bytes",
+      pinned: "number",
+      foreign: "number",
+      refused: "number",
+      orphanBytes: "bytes",
+    },
+  },
+  "backup.expired": {
+    level: "info",
+    fields: { backup: "text", lineage: "text", reasons: "names", storedBytes: "bytes" },
+  },
+  "retention.applied": {
+    level: (e) => (e.expired + e.objects + e.orphans > 0 ? "info" : "debug"),
+    fields: {
+      expired: "number",
+      objects: "number",
+      freedBytes: "bytes",
+      orphans: "number",
+      locked: "number",
+      lockedUntilMs: "time",
+      left: "number",
+    },
+  },
+  // Every hour the same: said once, and reminded of.
+  "retention.failed": {
+    level: "error",
+    fields: { ...fault, hint: "text" },
+    watched: (e) => ({ topic: "retention", state: e.code }),
+  },
+
 /** What does not change is told again after this long, so that trouble of a week is not one line at its start. */
 const remindMs = 3_600_000;
 

@@ -130,6 +130,9 @@ describe("at the start", () => {
       "snapshot_received_bytes_total",
       "store_uploaded_bytes_total",
       "lineages_created_total",
+      "retention_expired_total",
+      "retention_freed_bytes_total",
+      "retention_failures_total",
       "warnings_total",
       "log_errors_total",
       'backup_missed_slots_total{schedule="daily"}',
@@ -374,6 +377,28 @@ test("schedule, store, disk, lineages, warnings and lost log lines have their nu
   tell({ name: "store.observed", up: false, backups: undefined, message: "no connection" });
   await expectSeries(series, { store_up: 0, store_backups: undefined });
   await expectSeries(series, { log_errors_total: 1 });
+});
+
+test("retention shows what it keeps and removed, and whether it works", async () => {
+  const { tell, read: series } = open();
+  for (const name of ["retention.surveyed", "backup.expired", "retention.applied"] as const) tell(samples[name]);
+  await expectSeries(series, {
+    'retention_backups{state="kept"}': 40,
+    'retention_backups{state="going"}': 2,
+    'retention_backups{state="pinned"}': 1,
+    'retention_backups{state="foreign"}': 1,
+    'retention_backups{state="refused"}': 0,
+    'retention_bytes{state="kept"}': 4e9,
+    'retention_bytes{state="going"}': 2e8,
+    'retention_bytes{state="orphaned"}': 1e8,
+    retention_expired_total: 1,
+    retention_freed_bytes_total: 1e8,
+    retention_failures_total: 0,
+    retention_last_status: 1,
+    retention_locked_objects: 1,
+  });
+  tell(samples["retention.failed"]);
+  await expectSeries(series, { retention_failures_total: 1, retention_last_status: 0 });
 });
 
 test("a reload is shown as refused until one is accepted, and a schedule that is gone takes its gauges with it", async () => {

@@ -167,3 +167,37 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
 };
 
 export const allSamples: readonly LifeboatEvent[] = Object.values(samples);
+  "retention.surveyed": {
+    name: "retention.surveyed",
+    kept: 40,
+    storedBytes: 4e9,
+    going: 2,
+    expiringBytes: 2e8,
+    pinned: 1,
+    foreign: 1,
+    refused: 0,
+    orphanBytes: 1e8,
+  },
+  "backup.expired": {
+    name: "backup.expired",
+    backup: "20260201T060000Z.slot.hourly",
+    lineage: "01LINEAGE",
+    reasons: ["hourly: its hour is not among the last 24"],
+    storedBytes: 1e8,
+  },
+  "retention.applied": {
+    name: "retention.applied",
+    expired: 2,
+    objects: 3,
+    freedBytes: 1e8,
+    orphans: 1,
+    locked: 1,
+    lockedUntilMs: Date.UTC(2026, 3, 1),
+    left: 0,
+  },
+  "retention.failed": {
+    name: "retention.failed",
+    code: "store-denied",
+    message: "the store lets us remove nothing",
+    hint: "allow s3:DeleteObject",
+  },
