@@ -21,7 +21,7 @@ export interface EncodedFacts {
 
 /** An object on its way to the store. */
 export interface Encoding {
-  /** The stored bytes; to be consumed once, to the end. Chunks belong to the consumer. */
+  /** The stored bytes; to be consumed once, to the end. Each chunk is lent: it is gone when the next one is asked for. */
   readonly bytes: AsyncIterable<Uint8Array>;
   /** For the read-back; undefined without encryption. */
   readonly fileKey: FileKey | undefined;
@@ -79,15 +79,10 @@ export async function encodeBytes(
 function encrypted(compressed: CompressedFrames, recipients: readonly AgeRecipient[], signal: AbortSignal): Encoding {
   const age = recipients.length === 0 ? undefined : createAge(recipients);
   return {
-    bytes: age === undefined ? owned(compressed.bytes) : age.encrypt(compressed.bytes, signal),
+    bytes: age === undefined ? compressed.bytes : age.encrypt(compressed.bytes, signal),
     fileKey: age?.fileKey,
     facts: () => factsOf(compressed.frames),
   };
-}
-
-/** A store may keep what it is handed (parts under way), so what was lent is copied; age copies anyway. */
-async function* owned(lent: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
-  for await (const chunk of lent) yield Uint8Array.prototype.slice.call(chunk);
 }
 
 function factsOf(frames: readonly Frame[]): EncodedFacts {

@@ -18,7 +18,8 @@ export interface Store {
   /**
    * Writes an object of any size from a stream, create-only like `create` but always `store-exists` when taken. Nothing is visible
    * under `name` before it is complete and durable; a source that throws leaves nothing visible, and what it threw comes out
-   * as it is. No object may be below another one (`k` and `k/x`): some stores refuse the second one with `store-exists`.
+   * as it is. A chunk is lent to the store until it asks for the next one. No object may be below another one (`k` and `k/x`): some stores
+   * refuse the second one with `store-exists`.
    */
   upload(name: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Uploaded>;
 

@@ -350,11 +350,13 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
   });
 }
 
-/** The bytes in chunks of random sizes, from one byte to a megabyte. */
+/** The bytes in chunks of random sizes, from one byte to a megabyte; each is lent, and overwritten before the next one. */
 export async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length;) {
     const size = Math.ceil(2 ** (Math.random() * 20));
-    yield bytes.subarray(at, at + size);
+    const lent = Uint8Array.from(bytes.subarray(at, at + size));
+    yield lent;
+    lent.fill(0);
     at += size;
     await Promise.resolve();
   }
