@@ -8,13 +8,14 @@ export type LifeboatEvent =
   | DaemonEvent
   | ConfigEvent
   | LockEvent
+  | PingEvent
   | ScheduleEvent
   | BackupEvent
   | ProofEvent
   | ObservationEvent
   | RepositoryEvent
-  | WarningEvent;
   | RetentionEvent
+  | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
 
@@ -71,7 +72,21 @@ export type ScheduleEvent =
       readonly newestSlotMs: number;
     };
 
-export type BackupEvent =
+/** What a dead man's switch is told. */
+export const pingTargets = ["start", "success", "failure"] as const;
+export type PingTarget = (typeof pingTargets)[number];
+
+export type PingEvent =
+  | { readonly name: "ping.sent"; readonly target: PingTarget; readonly schedule: string }
+  /** It was tried a few times; the backup itself knows nothing of it. */
+  | {
+      readonly name: "ping.failed";
+      readonly target: PingTarget;
+      readonly schedule: string;
+      readonly host: string;
+      readonly message: string;
+    };
+
 export type LockEvent =
   /** What the operation lock says; told at each look. */
   | {
@@ -97,6 +112,7 @@ export type LockEvent =
       readonly message: string;
     };
 
+export type BackupEvent =
   | {
       readonly name: "backup.started";
       readonly run: string;
@@ -112,7 +128,6 @@ export type LockEvent =
       readonly rejected: readonly { readonly member: string; readonly why: string }[];
     }
   /** A source failed and the next one is tried. */
-export type BackupEvent =
   | {
       readonly name: "source.failed";
       readonly run: string;
@@ -279,7 +294,6 @@ export type RepositoryEvent =
   | { readonly name: "spool.swept"; readonly files: number; readonly bytes: number }
   | { readonly name: "uploads.swept"; readonly uploads: number };
 
-export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };
 export type RetentionEvent =
   /** What retention decided of the whole repository; backups of this cluster's own histories, but for the last four. */
   | {
@@ -323,3 +337,4 @@ export type RetentionEvent =
       readonly hint: string | undefined;
     };
 
+export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };

@@ -81,6 +81,9 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "schedule.planned": { level: "info", fields: { schedule: "text", nextRunMs: "time", intervalMs: "duration" } },
   "schedule.missed": { level: "warn", fields: { schedule: "text", slots: "number", newestSlotMs: "time" } },
 
+  "ping.sent": { level: "debug", fields: { target: "text", schedule: "text" } },
+  "ping.failed": { level: "warn", fields: { target: "text", schedule: "text", host: "text", message: "text" } },
+
   "lock.observed": {
     level: (e) => (e.paused || e.damaged > 0 || e.holder !== undefined ? "warn" : "info"),
     fields: {
@@ -190,9 +193,6 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "spool.swept": { level: "info", fields: { files: "number", bytes: "bytes" } },
   "uploads.swept": { level: "info", fields: { uploads: "number" } },
 
-  warning: { level: "warn", fields: { about: "text", message: "text" } },
-};
-
   "retention.surveyed": {
     level: "debug",
     fields: {
@@ -228,6 +228,9 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
     fields: { ...fault, hint: "text" },
     watched: (e) => ({ topic: "retention", state: e.code }),
   },
+
+  warning: { level: "warn", fields: { about: "text", message: "text" } },
+};
 
 /** What does not change is told again after this long, so that trouble of a week is not one line at its start. */
 const remindMs = 3_600_000;

@@ -53,6 +53,14 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     intervalMs: 3_600_000,
   },
   "schedule.missed": { name: "schedule.missed", schedule: "hourly", slots: 3, newestSlotMs: Date.UTC(2026, 2, 1, 5) },
+  "ping.sent": { name: "ping.sent", target: "success", schedule: "hourly" },
+  "ping.failed": {
+    name: "ping.failed",
+    target: "failure",
+    schedule: "hourly",
+    host: "hc.example.org",
+    message: "no answer in 5 s",
+  },
   "lock.observed": {
     name: "lock.observed",
     paused: true,
@@ -163,10 +171,6 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
   "lineage.created": { name: "lineage.created", lineage: "01LINEAGE", reason: "first backup", clusterId: "f00d" },
   "spool.swept": { name: "spool.swept", files: 1, bytes: 4096 },
   "uploads.swept": { name: "uploads.swept", uploads: 2 },
-  warning: { name: "warning", about: "encryption", message: "backups are not encrypted" },
-};
-
-export const allSamples: readonly LifeboatEvent[] = Object.values(samples);
   "retention.surveyed": {
     name: "retention.surveyed",
     kept: 40,
@@ -201,3 +205,7 @@ export const allSamples: readonly LifeboatEvent[] = Object.values(samples);
     message: "the store lets us remove nothing",
     hint: "allow s3:DeleteObject",
   },
+  warning: { name: "warning", about: "encryption", message: "backups are not encrypted" },
+};
+
+export const allSamples: readonly LifeboatEvent[] = Object.values(samples);
