@@ -5,7 +5,8 @@ import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
-import { describeSecret, readSecret } from "./config/secrets.ts";
+import { readPingUrl } from "./config/address.ts";
+import { describeSecret, readSecret, Redacted } from "./config/secrets.ts";
 import { requireSchedules } from "./cli/run.ts";
 import { refuseRestartOnly } from "./config/reload.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
@@ -35,6 +36,7 @@ import { fanOut } from "./telemetry/fan-out.ts";
 import { serveHttp } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
 import { openMetrics } from "./telemetry/metrics.ts";
+import { openPings, type PingOptions, type Pings } from "./telemetry/pings.ts";
 import { openProgress } from "./telemetry/progress.ts";
 import { statusPage } from "./telemetry/status-page.ts";
 import { openStatus } from "./telemetry/status.ts";
@@ -63,6 +65,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
   const spool = once(() => openSpool(config.spool.directory));
   const trusted = once(() => readTrusted(config));
   let etcd: Etcd | undefined;
+  let pings: Pings | undefined;
   const newId = (): string => ulid();
   return {
     loaded,
@@ -92,6 +95,13 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     })),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);
+      await pings?.[Symbol.asyncDispose]();
+      pings = openPings({
+        cluster: config.cluster.name,
+        targets: await readPings(config, env),
+        clock: systemClock,
+        emit,
+      });
       return {
         cluster: config.cluster.name,
         etcd,
@@ -105,7 +115,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
           memberTimeoutMs,
         },
         clock: systemClock,
-        emit,
+        emit: fanOut([emit, pings.listen]),
         scan,
         limits: { ...defaultDrainLimits, maxRate: config.spool.maxRateBytes },
         toolVersion: version,
@@ -116,6 +126,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
       };
     },
     async [Symbol.asyncDispose]() {
+      await pings?.[Symbol.asyncDispose]();
       const opened = etcd;
       etcd = undefined;
       await opened?.[Symbol.asyncDispose]();
@@ -185,6 +196,18 @@ async function readPublicKey(path: string): Promise<string> {
       cause: error,
     });
   }
+}
+
+async function readPings({ notify }: Config, env: Console["env"]): Promise<PingOptions["targets"]> {
+  const read = async (target: keyof Config["notify"]): Promise<(() => string) | undefined> => {
+    const given = notify[target];
+    if (given === undefined) return undefined;
+    const address = "url" in given ? new Redacted(given.url) : await readSecret(given, env);
+    const checked = readPingUrl(address.reveal());
+    if ("value" in checked) return () => address.reveal();
+    throw new Fault("config-invalid", `notify.${target} ${checked.why}`);
+  };
+  return { start: await read("start"), success: await read("success"), failure: await read("failure") };
 }
 
 async function readIdentities({ repository }: Config, env: Console["env"]): Promise<readonly AgeIdentity[]> {

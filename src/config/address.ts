@@ -49,6 +49,18 @@ export function readServiceUrl(text: string): Read<string> {
   return { value: text.replace(/\/+$/, "") };
 }
 
+/** Reads the address of a dead man's switch, in which `{schedule}` may stand. No answer shows it: who knows it can speak for us. */
+export function readPingUrl(text: string): Read<string> {
+  const url = URL.parse(text.replaceAll("{schedule}", "schedule"));
+  if (url === null) return { why: "is no URL (what stands here is not shown)" };
+  if (url.username !== "" || url.password !== "") return { why: "holds a user or password, which pings do not send" };
+  const loopback = ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
+  if (url.protocol === "https:" || (url.protocol === "http:" && loopback)) return { value: text };
+  return {
+    why: "is not https:// (http:// is for loopback alone): whoever reads it on its way could keep the switch quiet",
+  };
+}
+
 /** A host and port to listen on; the host without brackets. */
 export interface ListenAddress {
   readonly host: string;

@@ -1,6 +1,6 @@
 import { isAbsolute, normalize } from "node:path";
 import { z } from "zod";
-import { readListenerUrl } from "./address.ts";
+import { readListenerUrl, readPingUrl } from "./address.ts";
 import type { Read } from "./address.ts";
 import { nearest } from "./nearest.ts";
 import { quote } from "./quote.ts";
@@ -58,6 +58,24 @@ export const secretTitle = "secret";
 /** The reference of a secret. */
 export function secret(description: string) {
   return secretReference.describe(description).meta({ title: secretTitle });
+}
+
+/** The address of a dead man's switch as it is, or where it is found; never shown, like a secret. */
+export function pingUrl(description: string) {
+  return z
+    .union([z.string(), secretReference], {
+      error:
+        "must be a URL, or one of { file: /PATH }, { env: NAME } or { credential: NAME } (what stands here is not shown)",
+    })
+    .transform((value, context) => {
+      if (typeof value !== "string") return value;
+      const read = readPingUrl(value);
+      if ("value" in read) return { url: read.value };
+      context.issues.push({ code: "custom", message: read.why, input: "" });
+      return z.NEVER;
+    })
+    .describe(description)
+    .meta({ title: secretTitle });
 }
 
 /** A host name, or an IP address. */

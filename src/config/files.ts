@@ -61,6 +61,10 @@ export function checkFiles(config: Config, env: Environment): FileFindings {
   secret(["cluster", "auth", "password"], cluster.auth?.password);
   secret(["repository", "encryption", "identity"], repository.encryption?.identity);
   secret(["repository", "signing", "key"], repository.signing?.key);
+  for (const target of ["start", "success", "failure"] as const) {
+    const address = config.notify[target];
+    if (address !== undefined && !("url" in address)) secret(["notify", target], address);
+  }
   for (const [index, file] of (repository.signing?.trusted ?? []).entries()) {
     pem(["repository", "signing", "trusted", index], file, "an Ed25519 public key (SPKI PEM)", parseTrustedKey);
   }

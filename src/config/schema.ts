@@ -1,7 +1,18 @@
 import { z } from "zod";
 import { readListenAddress, readServiceUrl } from "./address.ts";
 import { parseCron } from "./cron.ts";
-import { converted, duration, hostName, listenerUrl, path, readTimeZone, recipient, secret, size } from "./fields.ts";
+import {
+  converted,
+  duration,
+  hostName,
+  listenerUrl,
+  path,
+  pingUrl,
+  readTimeZone,
+  recipient,
+  secret,
+  size,
+} from "./fields.ts";
 import { quote } from "./quote.ts";
 import { isFault } from "../faults.ts";
 
@@ -299,6 +310,17 @@ const http = z
   .prefault({})
   .describe("Metrics and health pages.");
 
+const notify = z
+  .strictObject({
+    start: pingUrl("Called when a scheduled backup starts. Example: https://hc.example.org/x/start").optional(),
+    success: pingUrl("Called after its commit. Example: https://hc.example.org/x").optional(),
+    failure: pingUrl("Called when it fails. Example: https://hc.example.org/x/fail").optional(),
+  })
+  .prefault({})
+  .describe(
+    "A dead man's switch, which alarms when it hears nothing. {schedule} in an address becomes the schedule's name.",
+  );
+
 const log = z
   .strictObject({
     level: z.enum(["error", "warn", "info", "debug"]).default("info").describe("The least that is logged."),
@@ -320,6 +342,7 @@ export const configSchema = z
     proof,
     http,
     log,
+    notify,
   })
   .describe("Configuration of etcd-lifeboat.");
 

@@ -60,7 +60,8 @@ export function settingsOf(
       return;
     }
     const about = dotted(path);
-    settings.push({ path: about, value, secret });
+    // An address that is a secret itself may stand in the file, and nowhere else.
+    settings.push({ path: about, value: secret && typeof value === "string" ? "(not shown)" : value, secret });
     origins.set(about, isDefault ? { kind: "default" } : originOf(path, filled, placeOf));
   };
   walk(schema, filled.input, [], false);

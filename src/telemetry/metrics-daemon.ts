@@ -1,4 +1,4 @@
-import type { Emit } from "../events.ts";
+import { pingTargets, type Emit } from "../events.ts";
 import { setOrRemove, type MetricScope } from "./metrics-define.ts";
 
 /** The daemon itself: the configuration that it works by, and what keeps it from working. */
@@ -38,6 +38,14 @@ export function openDaemonMetrics({ define, cluster, clock }: MetricScope): Emit
     "Entries at the end of the lock's log that cannot be read; absent: not looked yet.",
     ["cluster"],
   );
+  const pings = define.counter("pings_total", "Pings to the dead man's switch, by how they ended.", [
+    "cluster",
+    "target",
+    "result",
+  ]);
+  for (const target of pingTargets) {
+    for (const result of ["success", "failure"]) pings.inc({ cluster, target, result }, 0);
+  }
 
   function accepted(): void {
     reloaded.set({ cluster }, 1);
@@ -60,6 +68,12 @@ export function openDaemonMetrics({ define, cluster, clock }: MetricScope): Emit
         lockHeld.set({ cluster }, event.holder === undefined ? 0 : 1);
         setOrRemove(lockSilent, { cluster }, event.holderAlive === undefined ? undefined : event.holderAlive ? 0 : 1);
         lockDamaged.set({ cluster }, event.damaged);
+        break;
+      case "ping.sent":
+        pings.inc({ cluster, target: event.target, result: "success" });
+        break;
+      case "ping.failed":
+        pings.inc({ cluster, target: event.target, result: "failure" });
         break;
       case "config.refused":
         reloaded.set({ cluster }, 0);

@@ -104,6 +104,9 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
       case "lock.observed":
         status = { ...status, held: holdOf(event) };
         break;
+      case "ping.failed":
+        onTrouble(`ping ${event.target}`, `${event.host}: ${event.message}`);
+        break;
       case "schedule.held":
         onTrouble(`schedule ${event.schedule}`, `no backup now: ${event.message}`);
         break;

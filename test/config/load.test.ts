@@ -64,6 +64,7 @@ describe("what is accepted", () => {
       schedules: [],
       http: { listen: { host: "127.0.0.1", port: 9979 } },
       log: { level: "info", format: "json" },
+      notify: {},
     });
   });
 
@@ -102,7 +103,7 @@ http: { listen: "[::1]:0" }
     const text = readFileSync(join(examples, "etcd-lifeboat.yaml"), "utf8");
     // Only comments that hold configuration: a key with a value, a section's head, or what is inside of one.
     const opened = text.replaceAll(
-      /^( *)# ((?:auth|members|identity|signing|extras|maxRate|readBack|endpoint|pathStyle|ca|  \w+):.*)$/gm,
+      /^( *)# ((?:auth|members|notify|identity|signing|extras|maxRate|readBack|endpoint|pathStyle|ca|  \w+):.*)$/gm,
       "$1$2",
     );
     const { config } = load(opened);
@@ -112,6 +113,7 @@ http: { listen: "[::1]:0" }
     expect(config.repository.extras).toHaveLength(2);
     expect(config.repository.store).toMatchObject({ endpoint: "https://s3.example.org", pathStyle: true });
     expect(config.repository.readBack.belowBytes).toBe(8 * 1024 ** 3);
+    expect(config.notify.start).toStrictEqual({ file: "/etc/etcd-lifeboat/ping-start" });
   });
 
   test("the keys of the example are named in a warning, since nobody could open what they encrypt", () => {
@@ -153,6 +155,35 @@ describe("sections of later versions", () => {
     });
     expect(config.repository.encryption?.identity).toStrictEqual({ file: "/root/age.key" });
     expect(config.cluster.members["cp2"]?.metricsUrl).toBe("http://10.0.0.12:2381");
+  });
+});
+
+describe("the address of a dead man's switch", () => {
+  const notify = (value: string): string => `${minimal}notify: { success: ${value} }`;
+
+  test("is a URL, or where one is found, and is never shown", () => {
+    const plain = load(notify('"https://hc.example.org/ping/s3cret/{schedule}"'));
+    expect(plain.config.notify.success).toEqual({ url: "https://hc.example.org/ping/s3cret/{schedule}" });
+    expect(JSON.stringify(plain.settings)).not.toContain("s3cret");
+    const found = load(notify("{ file: /etc/etcd-lifeboat/ping }"));
+    expect(found.config.notify.success).toEqual({ file: "/etc/etcd-lifeboat/ping" });
+    expect(load(notify("http://127.0.0.1:8080/s3cret")).config.notify.success).toBeDefined();
+  });
+
+  test.each([
+    ["http://hc.example.org/s3cret", "is not https:// (http:// is for loopback alone)"],
+    ["ftp://hc.example.org/s3cret", "is not https://"],
+    ["s3cret", "is no URL (what stands here is not shown)"],
+    ["https://user:s3cret@hc.example.org/", "holds a user or password, which pings do not send"],
+    ["{ url: s3cret }", "not shown"],
+    ["17", "not shown"],
+    ["[s3cret]", "not shown"],
+  ])("%s is refused without being shown", (value, why) => {
+    const found = problems(
+      notify(value.startsWith("{") || value.startsWith("[") ? value : `"${value}"`).replace('"17"', "17"),
+    );
+    expect(found.map(({ message }) => message).join("; ")).toContain(why);
+    expect(JSON.stringify(found)).not.toContain("s3cret");
   });
 });
 

@@ -450,7 +450,11 @@ test("a pause, a lock and what cannot be read of it are shown, and absent again 
     holderAlive: false,
     damaged: 2,
   });
+  tell(samples["ping.sent"], samples["ping.failed"], samples["ping.failed"]);
   await expectSeries(series, {
+    'pings_total{target="success",result="success"}': 1,
+    'pings_total{target="failure",result="failure"}': 2,
+    'pings_total{target="start",result="failure"}': 0,
     repository_paused: 0,
     repository_paused_timestamp_seconds: undefined,
     lock_held: 1,
