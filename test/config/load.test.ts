@@ -62,6 +62,7 @@ describe("what is accepted", () => {
       },
       spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined },
       schedules: [],
+      proof: { allowLeader: true },
       http: { listen: { host: "127.0.0.1", port: 9979 } },
       log: { level: "info", format: "json" },
       notify: {},

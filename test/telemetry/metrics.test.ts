@@ -130,6 +130,11 @@ describe("at the start", () => {
       "snapshot_received_bytes_total",
       "store_uploaded_bytes_total",
       "lineages_created_total",
+      'proofs_total{schedule="hourly",verdict="proven"}',
+      'proofs_total{schedule="",verdict="sealed"}',
+      'proof_sealed_total{why="disagree"}',
+      "proof_hashkv_duration_seconds_count",
+      "proof_hashkv_failures_total",
       "retention_expired_total",
       "retention_freed_bytes_total",
       "retention_failures_total",
@@ -350,6 +355,54 @@ describe("the cluster", () => {
   });
 });
 
+describe("proofs", () => {
+  test("count by verdict and reason, and say when the newest proven backup was committed", async () => {
+    const { tell, read } = open();
+    const { committedMs } = samples["backup.proven"];
+    tell(samples["schedule.read"]);
+    expect((await read()).get('proof_last_proven_timestamp_seconds{schedule="hourly"}')).toBe(
+      Date.UTC(2026, 2, 1, 4, 0, 9) / 1000,
+    );
+    tell(
+      samples["backup.sealed"],
+      samples["backup.proven"],
+      // An older one that is proven later.
+      { ...samples["backup.proven"], committedMs: committedMs - 3_600_000 },
+      { ...samples["backup.proven"], schedule: undefined, committedMs: committedMs + 1000 },
+      { ...samples["member.hashed"], durationMs: 240 },
+      samples["member.unhashed"],
+    );
+    const series = await read();
+    expect(series.get('proofs_total{schedule="hourly",verdict="sealed"}')).toBe(1);
+    expect(series.get('proofs_total{schedule="hourly",verdict="proven"}')).toBe(2);
+    expect(series.get('proofs_total{schedule="",verdict="proven"}')).toBe(1);
+    expect(series.get('proof_sealed_total{why="too-few"}')).toBe(1);
+    expect(series.get('proof_last_proven_timestamp_seconds{schedule="hourly"}')).toBe(committedMs / 1000);
+    expect(series.get('proof_hashkv_duration_seconds_bucket{le="0.25"}')).toBe(1);
+    expect(series.get('proof_hashkv_duration_seconds_bucket{le="0.1"}')).toBe(0);
+    expect(series.get("proof_hashkv_failures_total")).toBe(1);
+  });
+
+  test("name a member that differs until it is found equal, or has left", async () => {
+    const { tell, read } = open();
+    const differs = async (member: string): Promise<number | undefined> =>
+      (await read()).get(`proof_member_diverged{member="${member}"}`);
+    const { agreeing, ...proven } = samples["backup.proven"];
+    tell({ ...proven, agreeing });
+    expect([await differs("etcd1"), await differs("etcd2"), await differs("etcd3")]).toEqual([0, 0, undefined]);
+    tell(samples["member.diverged"], { ...proven, agreeing, diverged: ["etcd3"] });
+    expect([await differs("etcd2"), await differs("etcd3")]).toEqual([0, 1]);
+    expect((await read()).get("proof_members_disagree")).toBe(1);
+    tell({ ...proven, agreeing: ["etcd3", "etcd1"] });
+    expect(await differs("etcd3")).toBe(0);
+    expect((await read()).get("proof_members_disagree")).toBe(0);
+    tell({ ...samples["backup.sealed"], why: "disagree" });
+    expect((await read()).get("proof_members_disagree")).toBe(1);
+    tell(samples["member.diverged"], { ...samples["cluster.observed"], members: [upMember] });
+    expect([await differs("etcd1"), await differs("etcd3")]).toEqual([0, undefined]);
+  });
+});
+
 test("schedule, store, disk, lineages, warnings and lost log lines have their numbers", async () => {
   const { tell, loseLine, read: series } = open();
   tell(
@@ -473,7 +526,7 @@ test("10 000 events with random names, ids and texts add no series beyond the bo
   };
   /** The event with every text that is no word of a fixed list replaced. */
   const scramble = (event: LifeboatEvent): LifeboatEvent => {
-    const fixed = new Set(["name", "trigger", "phase", "code"]);
+    const fixed = new Set(["name", "trigger", "phase", "code", "why"]);
     const entries = Object.entries(event).map(([key, value]: [string, unknown]) => {
       return [key, typeof value === "string" && !fixed.has(key) ? random() : value];
     });

@@ -64,6 +64,27 @@ test("a pause, a lock and why a backup is not taken are on the page until they a
   expect(read().held).toBeUndefined();
 });
 
+test("the newest proven backup is shown, why the newest is only sealed, and which member differs", () => {
+  const { listen, read } = open();
+  listen(samples["cluster.observed"]);
+  listen(samples["backup.proven"]);
+  expect(read().schedules[0]).toMatchObject({
+    lastProvenMs: samples["backup.proven"].committedMs,
+    unproven: undefined,
+  });
+  listen(samples["backup.sealed"]);
+  expect(statusPage(read(), nowMs)).toContain("the newest is only sealed: too few voters answer");
+  listen({ ...samples["member.diverged"], member: "etcd1" });
+  const page = statusPage(read(), nowMs);
+  expect(page).toContain("etcd1 holds other data than the majority: replace it");
+  expect(page).toContain("up, diverged");
+  // One that is proven late says nothing about the newest.
+  listen({ ...samples["backup.proven"], agreeing: [], committedMs: samples["backup.proven"].committedMs - 1 });
+  expect(read().schedules[0]?.unproven).toBeDefined();
+  listen(samples["backup.proven"]);
+  expect(read()).toMatchObject({ diverged: [], schedules: [{ unproven: undefined }, {}] });
+});
+
 test("a schedule is overdue after two intervals and ten minutes", () => {
   const { listen, read } = open();
   listen({ ...samples["schedule.read"], lastSuccessMs: nowMs - 2 * 3_600_000 - 600_000 });
