@@ -24,7 +24,7 @@ export async function fetchCommand(environment: Environment, wanted: string, opt
     const totalBytes = manifest.data.plainBytes;
     const onBytes = (doneBytes: number): void =>
       listener.emit({ name: "backup.progress", run: manifest.backup, phase: "readback", doneBytes, totalBytes });
-    await fetchBackup(store, manifest, encryption, output, onBytes, signal);
+    await fetchBackup({ store, scan: tools.scan }, manifest, encryption, output, onBytes, signal);
   } finally {
     listener.close();
   }

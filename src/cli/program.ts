@@ -5,6 +5,7 @@ import { adoptCommand, type AdoptOptions } from "./adopt.ts";
 import { backupCommand, type BackupOptions } from "./backup.ts";
 import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
 import { exitStatusesCommand } from "./exit-statuses.ts";
+import { expireCommand, type ExpireOptions } from "./expire.ts";
 import { fetchCommand, type FetchOptions } from "./fetch.ts";
 import { importCommand, type ImportOptions } from "./import.ts";
 import { listCommand } from "./list.ts";
@@ -16,6 +17,7 @@ import {
   type PauseOptions,
   type UnlockOptions,
 } from "./lock.ts";
+import { pinCommand, unpinCommand, type PinOptions, type UnpinOptions } from "./pin.ts";
 import { runCommand } from "./run.ts";
 import { scheduleExplainCommand } from "./schedule.ts";
 import { showCommand } from "./show.ts";
@@ -128,7 +130,9 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "verify [backups...]",
       "Verify backups; all of them when none is named.",
       "etcd-lifeboat verify latest --level bytes",
-      "etcd-lifeboat verify --level structure",
+      "etcd-lifeboat verify --level deep",
+      "etcd-lifeboat verify latest --level boot --tools /opt/etcd",
+      "etcd-lifeboat verify latest --live",
     ),
   )
     .option("--level <level>", `how deep: ${verifyLevels.join(", ")}`, "bytes")
@@ -178,10 +182,6 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     async (options: CommonOptions) => onStatus(await statusCommand(environment, options)),
   );
 
-  const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
-  common(
-    command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check"),
-  ).action((options: CommonOptions) => onStatus(configCheckCommand(environment, options)));
   common(
     command(
       program,
@@ -233,6 +233,49 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--confirm-cluster <name>", "the cluster's name, typed")
     .action(async (options: UnlockOptions) => onStatus(await unlockCommand(environment, options)));
 
+  common(
+    command(
+      program,
+      "pin <backup>",
+      "Keep a backup, whatever retention says.",
+      'etcd-lifeboat pin latest --reason "before the migration"',
+    ),
+  )
+    .requiredOption("--reason <text>", "why, for those who come after")
+    .action(async (backup: string, options: PinOptions) => onStatus(await pinCommand(environment, backup, options)));
+
+  common(
+    command(
+      program,
+      "unpin <backup>",
+      "Leave a pinned backup to retention again.",
+      "etcd-lifeboat unpin 20261121T100150Z.slot.hourly",
+    ),
+  )
+    .option("--reason <text>", "why")
+    .action(async (backup: string, options: UnpinOptions) =>
+      onStatus(await unpinCommand(environment, backup, options)),
+    );
+
+  common(
+    command(
+      program,
+      "expire [imported...]",
+      "Show which backups retention keeps and why, and remove the others with --yes; or imported files by name.",
+      "etcd-lifeboat expire",
+      "etcd-lifeboat expire --yes",
+      "etcd-lifeboat expire 20261121T100150Z.demand.01JQ000000000000000000000A --yes",
+    ),
+  )
+    .option("-y, --yes", "remove what goes")
+    .action(async (names: string[], options: ExpireOptions) =>
+      onStatus(await expireCommand(environment, names, options)),
+    );
+
+  const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
+  common(
+    command(config, "check", "Check the configuration and every file it names.", "etcd-lifeboat config check"),
+  ).action((options: CommonOptions) => onStatus(configCheckCommand(environment, options)));
   common(
     command(config, "show", "Show every effective value and where it comes from.", "etcd-lifeboat config show"),
   ).action((options: CommonOptions) => onStatus(configShowCommand(environment, options)));

@@ -37,7 +37,8 @@ function rowsOf(proof: Proof): readonly (readonly [string, string])[] {
   ];
 }
 
-function formatAnswer({ member, role, askedAt, tookMs, outcome }: ProofAnswer): string {
+/** Who said what, and when. */
+export function formatAnswer({ member, role, askedAt, tookMs, outcome }: ProofAnswer): string {
   const who = `${member} (${role}) ${askedAt}, ${seconds(tookMs)} s`;
   return outcome.kind === "refused"
     ? `${who}: no hash: ${outcome.message} (${outcome.code})`

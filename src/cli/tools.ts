@@ -2,9 +2,10 @@ import type { Clock } from "../clock.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Emit } from "../events.ts";
 import type { LockScope } from "../repository/lock.ts";
-import type { TrustedKeys } from "../repository/signature.ts";
+import type { Signer, TrustedKeys } from "../repository/signature.ts";
 import type { AgeIdentity } from "../snapshot/age.ts";
 import type { BackupDependencies } from "../snapshot/backup.ts";
+import type { BootDependencies } from "../snapshot/boot.ts";
 import type { Spool } from "../snapshot/spool.ts";
 import type { Scan } from "../snapshot/take.ts";
 import type { Store } from "../store/store.ts";
@@ -17,6 +18,8 @@ export interface Tools extends AsyncDisposable {
   readonly scan: Scan;
   readonly store: () => Promise<Store>;
   readonly trusted: () => Promise<TrustedKeys | undefined>;
+  /** Undefined where no key to sign with is configured. */
+  readonly signer: () => Promise<Signer | undefined>;
   readonly spool: () => Promise<Spool>;
   /** Where what was read of the catalog is kept; need not exist. */
   readonly catalogDirectory: string;

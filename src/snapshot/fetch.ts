@@ -5,8 +5,11 @@ import { dirname } from "node:path";
 import { Fault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import type { Store } from "../store/store.ts";
+import { checkContent } from "./content.ts";
 import type { Decryption } from "./encode.ts";
+import { checkSizes } from "./sizes.ts";
 import { translated, writeAll, type Remedies, type SpoolFile } from "./spool.ts";
+import type { Scan } from "./take.ts";
 import { checkSeal, decodeObject } from "./stored.ts";
 
 /** Writes a backup's plain snapshot (database and seal) into an empty file, checking stored bytes, frames and seal on the way. */
@@ -31,16 +34,17 @@ export async function spoolPlain(
 
 /**
  * Fetches a backup as a plain `.db` file with its seal, as `etcdctl snapshot save` writes it. The file appears under `output` only when it is
- * complete, checked and durable; an existing file is never replaced.
+ * complete, durable and checked as `verify --level deep` checks it; an existing file is never replaced.
  */
 export async function fetchBackup(
-  store: Store,
+  { store, scan }: { readonly store: Store; readonly scan: Scan },
   manifest: Manifest,
   encryption: Decryption,
   output: string,
   onBytes: (doneBytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  checkSizes(manifest);
   if (await exists(output)) throw taken(output);
   if (!(await exists(dirname(output)))) {
     throw new Fault("usage", `${dirname(output)} does not exist`, { hint: "create it, or give another --output" });
@@ -53,6 +57,7 @@ export async function fetchBackup(
   try {
     try {
       await spoolPlain(store, manifest, encryption, { path: partial, handle }, onBytes, signal, outputRemedies);
+      await checkContent(scan, manifest, partial, "deep", signal);
       await translated(partial, () => handle.sync(), outputRemedies);
     } catch (error) {
       await handle.close().catch(() => undefined); // the first trouble says more

@@ -37,8 +37,11 @@ export async function* decodeObject(
   try {
     yield* decodeStored(readStored(store, object, signal), how, signal);
   } catch (error) {
-    if (!isFault(error, "object-damaged") || error.message.startsWith(object.object)) throw error;
-    throw damaged(object.object, error.message, error);
+    if (!isFault(error, "object-damaged", "key-missing") || error.message.startsWith(object.object)) throw error;
+    if (error.code === "object-damaged") throw damaged(object.object, error.message, error);
+    // A damaged header looks like one for somebody else: only bytes that are the recorded ones are for want of a key.
+    await exhaust(readStored(store, object, signal));
+    throw new Fault(error.code, `${object.object}: ${error.message}`, { hint: error.hint, cause: error });
   }
 }
 

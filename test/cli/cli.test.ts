@@ -149,6 +149,7 @@ describe("commands", () => {
 
   test("fetch and import answer in JSON too", async () => {
     await on("backup");
+    rig.facts.current = scanned({ probed: [{ main: 10n, sub: 0n, sha256: "a".repeat(64) }] });
     const output = join(folder, "out.db");
     expect(JSON.parse((await on("fetch", "latest", "-o", output, "--json")).out)).toMatchObject({
       schema: "etcd-lifeboat/fetch/v1",

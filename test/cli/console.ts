@@ -7,7 +7,7 @@ import { isFault } from "../../src/faults.ts";
 import { formatDuration, formatTime } from "../../src/format.ts";
 import type { LockScope } from "../../src/repository/lock.ts";
 import { calm } from "../snapshot/bytes.ts";
-import type { Rig } from "../snapshot/rig.ts";
+import { neverBooted, type Rig } from "../snapshot/rig.ts";
 
 export interface Said {
   readonly status: number;
@@ -76,16 +76,17 @@ export function lockOf({ deps }: Rig): LockScope {
   };
 }
 
-    newId: deps.newId,
-    scan: deps.scan,
-    store: async () => deps.store,
-    trusted: async () => deps.trusted,
-    spool: async () => deps.spool,
 function toolsOf(rig: Rig, path: string): Tools {
   const { deps } = rig;
   return {
     loaded: loadConfig({ path, env: {}, files: false }),
     clock: deps.clock,
+    newId: deps.newId,
+    scan: deps.scan,
+    store: async () => deps.store,
+    trusted: async () => deps.trusted,
+    signer: async () => deps.encoder.signer,
+    spool: async () => deps.spool,
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
     boot: neverBooted,

@@ -11,7 +11,7 @@ import { verifyBackup } from "../../src/snapshot/verify.ts";
 import { messagesOf, type FakeCall } from "../fakes/etcd.ts";
 import type { StoreMethod } from "../fakes/store.ts";
 import { calm, seededBytes } from "./bytes.ts";
-import { database, demand, hourly, openRig, scanned, type Rig } from "./rig.ts";
+import { database, demand, hourly, neverBooted, openRig, scanned, type Rig } from "./rig.ts";
 
 const manifests = async (rig: Rig): Promise<number> => (await listRepository(rig.store, calm)).backups.length;
 const committed = (outcome: BackupOutcome): Extract<BackupOutcome, { kind: "committed" }>["manifest"] => {
@@ -542,5 +542,5 @@ function blind<T extends { crc32c: number | undefined }>(head: T | undefined): T
 function verifying(rig: Rig): Parameters<typeof verifyBackup>[0] {
   const { store, scan, newId } = rig.deps;
   rig.facts.current = scanned({ probed: [{ main: 10n, sub: 0n, sha256: "a".repeat(64) }] });
-  return { store, spool: async () => rig.deps.spool, scan, identities: async () => [], newId };
+  return { store, spool: async () => rig.deps.spool, scan, identities: async () => [], newId, boot: neverBooted };
 }

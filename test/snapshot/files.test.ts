@@ -25,7 +25,7 @@ import { importSnapshot } from "../../src/snapshot/import.ts";
 import { verifyBackup, type VerifyLevel } from "../../src/snapshot/verify.ts";
 import { fixtureBytes } from "../bolt/fixtures/golden.ts";
 import { calm } from "./bytes.ts";
-import { database, demand, openRig, scanned, type Rig } from "./rig.ts";
+import { database, demand, neverBooted, openRig, scanned, type Rig } from "./rig.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -38,6 +38,8 @@ const quiet = (): void => undefined;
 async function backedUp(rig: Rig): Promise<Manifest> {
   const outcome = await runBackup(rig.deps, demand, calm);
   if (outcome.kind !== "committed") throw new Error("not committed");
+  // From now on a scan is asked for these rows.
+  rig.facts.current = scanned({ probed: outcome.manifest.samples });
   return outcome.manifest;
 }
 function damage(rig: Rig, name: string, change: (bytes: Uint8Array) => Uint8Array): void {
@@ -95,7 +97,7 @@ describe("fetch", () => {
   test("gives the very file that etcdctl would have saved, for us alone", async () => {
     using rig = await openRig();
     const manifest = await backedUp(rig);
-    await fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), quiet, calm);
+    await fetchBackup(rig.deps, manifest, { kind: "none" }, path("out.db"), quiet, calm);
     const seal = createHash("sha256").update(database).digest();
     expect(readFileSync(path("out.db")).equals(Buffer.concat([database, seal]))).toBe(true);
     expect(statSync(path("out.db")).mode & 0o777).toBe(0o600);
@@ -107,9 +109,9 @@ describe("fetch", () => {
     const manifest = await backedUp(rig);
     writeFileSync(path("out.db"), "mine");
     const calls = rig.store.calls.length;
-    await expect(fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), quiet, calm)).rejects.toMatchObject(
-      { code: "usage" },
-    );
+    await expect(fetchBackup(rig.deps, manifest, { kind: "none" }, path("out.db"), quiet, calm)).rejects.toMatchObject({
+      code: "usage",
+    });
     expect(rig.store.calls).toHaveLength(calls);
     expect(readFileSync(path("out.db"), "utf8")).toBe("mine");
   });
@@ -123,9 +125,9 @@ describe("fetch", () => {
     using rig = await openRig();
     const manifest = await backedUp(rig);
     damage(rig, manifest.data.object, change);
-    await expect(fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), quiet, calm)).rejects.toMatchObject(
-      { code: "object-damaged" },
-    );
+    await expect(fetchBackup(rig.deps, manifest, { kind: "none" }, path("out.db"), quiet, calm)).rejects.toMatchObject({
+      code: "object-damaged",
+    });
     expect(readdirSync(folder)).toEqual([]);
   });
 
@@ -133,7 +135,7 @@ describe("fetch", () => {
     using rig = await openRig();
     const manifest = await backedUp(rig);
     await expect(
-      fetchBackup(rig.store, manifest, { kind: "none" }, path("no/out.db"), quiet, calm),
+      fetchBackup(rig.deps, manifest, { kind: "none" }, path("no/out.db"), quiet, calm),
     ).rejects.toMatchObject({
       message: expect.stringContaining(path("no")) as string,
     });
@@ -145,7 +147,7 @@ describe("fetch", () => {
     const controller = new AbortController();
     const stop = new Fault("interrupted", "stop");
     const fetching = fetchBackup(
-      rig.store,
+      rig.deps,
       manifest,
       { kind: "none" },
       path("out.db"),
@@ -170,7 +172,7 @@ describe("fetch", () => {
       }
       controller.abort(stop);
     };
-    const fetching = fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), sabotage, controller.signal);
+    const fetching = fetchBackup(rig.deps, manifest, { kind: "none" }, path("out.db"), sabotage, controller.signal);
     await expect(fetching).rejects.toBe(stop);
     expect(removed).toBe(1);
   });
@@ -180,18 +182,18 @@ describe("fetch", () => {
     const manifest = await backedUp(rig);
     const stale = `out.db.${process.pid}.partial`;
     writeFileSync(path(stale), "half");
-    await fetchBackup(rig.store, manifest, { kind: "none" }, path("out.db"), quiet, calm);
+    await fetchBackup(rig.deps, manifest, { kind: "none" }, path("out.db"), quiet, calm);
     expect(readdirSync(folder).toSorted()).toEqual(["out.db", stale]);
     expect(readFileSync(path(stale), "utf8")).toBe("half");
   });
 });
 
 describe("verify", () => {
-  const verifying = (rig: Rig, manifest: Manifest, level: VerifyLevel, changes = {}): Promise<void> => {
+  const verifying = (rig: Rig, manifest: Manifest, level: VerifyLevel, changes = {}): Promise<unknown> => {
     rig.facts.current = scanned({ probed: manifest.samples, ...changes });
     const { store, scan, newId } = rig.deps;
     return verifyBackup(
-      { store, spool: async () => rig.deps.spool, scan, identities: async () => [], newId },
+      { store, spool: async () => rig.deps.spool, scan, identities: async () => [], newId, boot: neverBooted },
       manifest,
       level,
       calm,

@@ -109,7 +109,6 @@ export function scanned(changes: Partial<SnapshotFacts> = {}): SnapshotFacts {
   return {
     revision: 50n,
     compactRevision: -1n,
-    hashKv: 1,
     compactionScheduled: undefined,
     compactionFinished: undefined,
     consistentIndex: 1000n,
@@ -149,3 +148,8 @@ export function scanned(changes: Partial<SnapshotFacts> = {}): SnapshotFacts {
 
 export const hourly = { trigger: "schedule", schedule: "hourly", slotMs: noon } as const;
 export const demand = { trigger: "demand", label: undefined } as const;
+
+/** For tests that start no etcd. */
+export function neverBooted(): never {
+  throw new Error("nothing is booted here");
+}
