@@ -5,7 +5,8 @@ import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
-import { describeSecret, readSecret } from "./config/secrets.ts";
+import { readPingUrl } from "./config/address.ts";
+import { describeSecret, readSecret, Redacted } from "./config/secrets.ts";
 import { requireSchedules } from "./cli/run.ts";
 import { refuseRestartOnly } from "./config/reload.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
@@ -21,16 +22,8 @@ import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
 import { escapeControls, formatDuration, formatTime } from "./format.ts";
 import { localAuthor, type LockScope } from "./repository/lock.ts";
-import {
-  openSigner,
-  openTrustedKeys,
-  type TrustedKeys,
-} from "./repository/signature.ts";
-import {
-  parseIdentities,
-  parseRecipient,
-  type AgeIdentity,
-} from "./snapshot/age.ts";
+import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
+import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
 import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
@@ -44,6 +37,7 @@ import { fanOut } from "./telemetry/fan-out.ts";
 import { serveHttp } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
 import { openMetrics } from "./telemetry/metrics.ts";
+import { openPings, type PingOptions, type Pings } from "./telemetry/pings.ts";
 import { openProgress } from "./telemetry/progress.ts";
 import { statusPage } from "./telemetry/status-page.ts";
 import { openStatus } from "./telemetry/status.ts";
@@ -54,20 +48,14 @@ import { runTask } from "./workers/worker.ts";
 /** One member's answer is worth this long; a sick one must not hold up the others' look. */
 const memberTimeoutMs = 10_000;
 
-export function compose(
-  version: string,
-  console: Console,
-  signal: AbortSignal,
-  onReload: OnReload,
-): Environment {
+export function compose(version: string, console: Console, signal: AbortSignal, onReload: OnReload): Environment {
   return {
     console,
     version,
     signal,
     open: (path) => openTools(path, version, console.env),
     listen: openConsoleListener,
-    daemon: (tools, stop) =>
-      runDaemon(tools, { version, env: console.env, onReload }, stop),
+    daemon: (tools, stop) => runDaemon(tools, { version, env: console.env, onReload }, stop),
   };
 }
 
@@ -78,6 +66,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
   const spool = once(() => openSpool(config.spool.directory));
   const trusted = once(() => readTrusted(config));
   let etcd: Etcd | undefined;
+  let pings: Pings | undefined;
   const newId = (): string => ulid();
   return {
     loaded,
@@ -107,6 +96,13 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     })),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);
+      await pings?.[Symbol.asyncDispose]();
+      pings = openPings({
+        cluster: config.cluster.name,
+        targets: await readPings(config, env),
+        clock: systemClock,
+        emit,
+      });
       return {
         cluster: config.cluster.name,
         etcd,
@@ -120,7 +116,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
           memberTimeoutMs,
         },
         clock: systemClock,
-        emit,
+        emit: fanOut([emit, pings.listen]),
         scan,
         limits: { ...defaultDrainLimits, maxRate: config.spool.maxRateBytes },
         toolVersion: version,
@@ -131,6 +127,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
       };
     },
     async [Symbol.asyncDispose]() {
+      await pings?.[Symbol.asyncDispose]();
       const opened = etcd;
       etcd = undefined;
       await opened?.[Symbol.asyncDispose]();
@@ -149,11 +146,7 @@ const bootTimeouts = { hashKvMs: 3_600_000 };
 
 function connectToSocket(socket: string): MemberConnection {
   // Who listens at the URL is somebody else: it is for messages, and carries no request.
-  const address = {
-    name: "the throw-away member",
-    url: "http://localhost:2379",
-    socket,
-  };
+  const address = { name: "the throw-away member", url: "http://localhost:2379", socket };
   return openEtcd({ endpoints: [], timeouts: bootTimeouts }).connect(address);
 }
 
@@ -165,11 +158,7 @@ function openConfiguredEtcd({ cluster }: Config, env: Console["env"]): Etcd {
     auth:
       auth === undefined
         ? undefined
-        : {
-            username: auth.username,
-            password: async () =>
-              (await readSecret(auth.password, env)).reveal(),
-          },
+        : { username: auth.username, password: async () => (await readSecret(auth.password, env)).reveal() },
   });
 }
 
@@ -179,17 +168,11 @@ function openStore({ repository }: Config): Store {
     case "directory":
       return openDirectoryStore({ directory: store.directory });
     case "s3":
-      return openS3Store({
-        ...store,
-        checksums: store.checksums === "none" ? "none" : "crc32c",
-      });
+      return openS3Store({ ...store, checksums: store.checksums === "none" ? "none" : "crc32c" });
   }
 }
 
-async function openEncoder(
-  { repository }: Config,
-  env: Console["env"],
-): Promise<Encoder> {
+async function openEncoder({ repository }: Config, env: Console["env"]): Promise<Encoder> {
   const { encryption, signing } = repository;
   return {
     compressionLevel: repository.compression.level,
@@ -206,18 +189,11 @@ async function openEncoder(
   };
 }
 
-async function readTrusted({
-  repository,
-}: Config): Promise<TrustedKeys | undefined> {
+async function readTrusted({ repository }: Config): Promise<TrustedKeys | undefined> {
   const paths = repository.signing?.trusted ?? [];
   if (paths.length === 0) return undefined;
   return openTrustedKeys(
-    await Promise.all(
-      paths.map(async (path) => ({
-        origin: path,
-        pem: await readPublicKey(path),
-      })),
-    ),
+    await Promise.all(paths.map(async (path) => ({ origin: path, pem: await readPublicKey(path) }))),
   );
 }
 
@@ -226,31 +202,31 @@ async function readPublicKey(path: string): Promise<string> {
     return await readFile(path, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw new Fault(
-      "config-invalid",
-      `repository.signing.trusted: ${path} cannot be read: ${code ?? String(error)}`,
-      {
-        cause: error,
-      },
-    );
+    throw new Fault("config-invalid", `repository.signing.trusted: ${path} cannot be read: ${code ?? String(error)}`, {
+      cause: error,
+    });
   }
 }
 
-async function readIdentities(
-  { repository }: Config,
-  env: Console["env"],
-): Promise<readonly AgeIdentity[]> {
+async function readPings({ notify }: Config, env: Console["env"]): Promise<PingOptions["targets"]> {
+  const read = async (target: keyof Config["notify"]): Promise<(() => string) | undefined> => {
+    const given = notify[target];
+    if (given === undefined) return undefined;
+    const address = "url" in given ? new Redacted(given.url) : await readSecret(given, env);
+    const checked = readPingUrl(address.reveal());
+    if ("value" in checked) return () => address.reveal();
+    throw new Fault("config-invalid", `notify.${target} ${checked.why}`);
+  };
+  return { start: await read("start"), success: await read("success"), failure: await read("failure") };
+}
+
+async function readIdentities({ repository }: Config, env: Console["env"]): Promise<readonly AgeIdentity[]> {
   const reference = repository.encryption?.identity;
-  return reference === undefined
-    ? []
-    : parseIdentities((await readSecret(reference, env)).reveal());
+  return reference === undefined ? [] : parseIdentities((await readSecret(reference, env)).reveal());
 }
 
 /** What a command prints while it works: progress on a terminal, warnings always. */
-function openConsoleListener(console: Console): {
-  readonly emit: Emit;
-  readonly close: () => void;
-} {
+function openConsoleListener(console: Console): { readonly emit: Emit; readonly close: () => void } {
   const progress = openProgress({
     stream: { write: console.err },
     isTTY: console.interactive,
@@ -267,15 +243,11 @@ function openConsoleListener(console: Console): {
       }
       if (event.name === "source.failed") {
         progress.clear();
-        console.err(
-          `warning: ${escapeControls(event.member)} failed as a source: ${escapeControls(event.message)}\n`,
-        );
+        console.err(`warning: ${escapeControls(event.member)} failed as a source: ${escapeControls(event.message)}\n`);
       }
       if (event.name === "warning") {
         progress.clear();
-        console.err(
-          `warning: ${event.about}: ${escapeControls(event.message)}\n`,
-        );
+        console.err(`warning: ${event.about}: ${escapeControls(event.message)}\n`);
       }
     },
   ]);
@@ -285,55 +257,26 @@ function openConsoleListener(console: Console): {
 /** The daemon: schedules, observation and pages, until the signal is aborted or one of them fails. It closes the tools. */
 async function runDaemon(
   tools: Tools,
-  environment: {
-    readonly version: string;
-    readonly env: Console["env"];
-    readonly onReload: OnReload;
-  },
+  environment: { readonly version: string; readonly env: Console["env"]; readonly onReload: OnReload },
   outer: AbortSignal,
 ): Promise<void> {
   const { version, env, onReload } = environment;
   const { config, path } = tools.loaded;
   const cluster = config.cluster.name;
   const schedules = config.schedules.map(({ name }) => name);
-  await using log = openLog({
-    level: config.log.level,
-    format: config.log.format,
-  });
-  const metrics = openMetrics({
-    version,
-    cluster,
-    schedules,
-    lostLogLines: log.lostLines,
-  });
-  const status = openStatus({
-    cluster,
-    version,
-    schedules,
-    now: () => systemClock.now(),
-  });
+  await using log = openLog({ level: config.log.level, format: config.log.format });
+  const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
+  const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
   const health = openHealth(systemClock);
   await using notifier = openNotifier({
     env,
     pid: process.pid,
     clock: systemClock,
     alive: () => health.loop().ok,
-    onTrouble: (message) =>
-      emit({ name: "warning", about: "systemd", message }),
+    onTrouble: (message) => emit({ name: "warning", about: "systemd", message }),
   });
-  const emit = fanOut([
-    log.listen,
-    metrics.listen,
-    status.listen,
-    health.listen,
-    notifier.listen,
-  ]);
-  emit({
-    name: "daemon.started",
-    version,
-    cluster,
-    store: (await tools.store()).description,
-  });
+  const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen, notifier.listen]);
+  emit({ name: "daemon.started", version, cluster, store: (await tools.store()).description });
   const first = await prepare(tools, emit);
   const controller = new AbortController();
   const stop = AbortSignal.any([outer, controller.signal]);
@@ -343,21 +286,12 @@ async function runDaemon(
     livez: () => [health.loop()],
     readyz: () => [health.loop(), health.etcd()],
     status: () => statusPage(status.read(), systemClock.now()),
-    onError: (error) =>
-      emit({
-        name: "warning",
-        about: "http",
-        message: `a page could not be made: ${String(error)}`,
-      }),
+    onError: (error) => emit({ name: "warning", about: "http", message: `a page could not be made: ${String(error)}` }),
   });
   emit({ name: "daemon.ready", listen: server.url });
   stop.addEventListener(
     "abort",
-    () =>
-      emit({
-        name: "daemon.stopping",
-        reason: outer.aborted ? "signal" : "failure",
-      }),
+    () => emit({ name: "daemon.stopping", reason: outer.aborted ? "signal" : "failure" }),
     {
       once: true,
     },
@@ -406,14 +340,8 @@ interface Prepared {
 }
 
 async function prepare(tools: Tools, emit: Emit): Promise<Prepared> {
-  for (const { about, message } of tools.loaded.warnings)
-    emit({ name: "warning", about, message });
-  return {
-    tools,
-    store: await tools.store(),
-    lock: await tools.lock(),
-    deps: await tools.backup(emit),
-  };
+  for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
+  return { tools, store: await tools.store(), lock: await tools.lock(), deps: await tools.backup(emit) };
 }
 
 /** The work of the daemon by one configuration, until it is retired between two backups, or stopped. */
@@ -428,12 +356,7 @@ async function workBy(
   const controller = new AbortController();
   const stop = AbortSignal.any([outer, controller.signal]);
   const end = (): void =>
-    controller.abort(
-      new Fault(
-        "interrupted",
-        "the daemon stops, or goes on with another configuration",
-      ),
-    );
+    controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
   await sweepSpool(deps.spool, emit);
   const schedules = runSchedules(
     {
