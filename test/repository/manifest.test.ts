@@ -57,6 +57,23 @@ describe("a manifest", () => {
     },
   );
 
+  test.each([
+    ["no list", {}],
+    ["no pair", [1, 2]],
+    ["a short pair", [[1]]],
+    ["a long pair", [[1, 2, 3]]],
+    ["text", [["1", 2]]],
+    ["a negative count", [[-1, 2]]],
+    ["half a byte", [[1.5, 2]]],
+    ["a count that is not exact", [[2 ** 53, 2]]],
+    ["nothing", null],
+  ])("with %s among its frames is refused", (_, frames) => {
+    const bytes = edited(writeManifest(sampleManifest(), undefined), (document) => {
+      (document["data"] as { compression: { frames: unknown } }).compression.frames = frames;
+    });
+    expect(code(() => readManifest(name, bytes, here, undefined))).toBe("manifest-invalid");
+  });
+
   test("is never written when it could not be read again", () => {
     expect(code(() => writeManifest(sampleManifest({ label: "x".repeat(201) }), undefined))).toBe("manifest-invalid");
   });
