@@ -9,7 +9,7 @@ import "./workers/worker.ts";
  * one, and everything that a worker does not need is imported when it starts: a worker would pay 30 MB for it.
  */
 if (isMainThread) {
-  tuneHeap();
+  tuneHeap(process.argv[2] === "list");
   void main();
 }
 
