@@ -66,6 +66,7 @@ async function askMembers(endpoints: readonly string[], connect: Connect, signal
   const [only] = faults;
   if (faults.length === 1 && only !== undefined) throw only;
   throw new Fault("etcd-unreachable", `no endpoint answers: ${faults.map((fault) => fault.message).join("; ")}`, {
+    hint: faults.find(({ hint }) => hint !== undefined)?.hint,
     cause: faults[0],
   });
 }

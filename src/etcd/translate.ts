@@ -86,7 +86,10 @@ const rows: readonly Row[] = [
     text: /etcdserver: (request timed out|no leader|leader changed)|raft: stopped/,
     code: "etcd-timeout",
     message: (asked, details) => `${who(asked)} could not answer ${asked.call}: ${details}`,
-    hint: () => "without a majority of voters that see each other, etcd answers no such call",
+    hint: (asked) =>
+      asked.call === "Authenticate"
+        ? "etcd checks a password by consensus; without a majority a client certificate whose CN is the user still works, in place of cluster.auth"
+        : "without a majority of voters that see each other, etcd answers no such call",
   },
   {
     text: /larger than max/,
