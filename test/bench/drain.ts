@@ -5,7 +5,7 @@ import { tuneHeap } from "../../src/heap.ts";
 import { defaultDrainLimits, drainSnapshot } from "../../src/snapshot/drain.ts";
 
 /** Only the drain of a backup, as its own process: `drain.ts URL FILE [CA CERT KEY]`. The seal is checked. */
-tuneHeap();
+tuneHeap(false);
 const [url = "", path = "", ca, cert, key] = process.argv.slice(2);
 await using etcd = openEtcd({ endpoints: [url], tls: ca === undefined ? undefined : { ca, cert, key } });
 await using connection = etcd.connect({ name: "bench", url });
