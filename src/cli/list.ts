@@ -31,7 +31,7 @@ export async function listCommand(environment: Environment, options: CommonOptio
       refused.push(entry);
       continue;
     }
-    backups.push(describeRow(entry.row, entry.proofs));
+    backups.push(describeRow(entry.row, entry.proofs, entry.pin));
     refusedProofs.push(...entry.refusedProofs);
   }
   if (options.json === true) {
@@ -70,7 +70,7 @@ export async function listCommand(environment: Environment, options: CommonOptio
       shown.keys.toString(),
       formatBytes(shown.plainBytes),
       formatBytes(shown.storedBytes),
-      `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}`,
+      `${shown.state}${shown.encrypted ? ", encrypted" : ""}${shown.quorum === false ? ", no quorum" : ""}${shown.pinned === null ? "" : ", pinned"}`,
       formatStanding(shown),
       ...(several ? [shown.lineage] : []),
       shown.label ?? "",

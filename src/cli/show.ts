@@ -1,6 +1,7 @@
 import { escapeControls, formatBytes } from "../format.ts";
 import { findEntry } from "../repository/catalog.ts";
 import type { Manifest } from "../repository/manifest.ts";
+import { pinsOf, readPin } from "../repository/pin.ts";
 import type { Proof } from "../repository/proof.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { restoreBump } from "../snapshot/note.ts";
@@ -18,12 +19,14 @@ export async function showCommand(environment: Environment, wanted: string, opti
   const belief = { repository: entry.manifest.repository, trusted: await tools.trusted() };
   const { proofs, refused } = await readProofs(store, catalog, entry, belief, signal);
   tellRefusedProofs(console, refused);
-  if (options.json === true) printJson(console, { ...entry.manifest, proofs });
-  else console.out(showText(entry.manifest, proofs, store.description));
+  const pin = await readPin(store, pinsOf(catalog, entry.listed), belief, signal);
+  const pinned = pin?.pinned === true ? pin.reason : null;
+  if (options.json === true) printJson(console, { ...entry.manifest, proofs, pinned });
+  else console.out(showText(entry.manifest, proofs, pinned, store.description));
   return refused.length > 0 ? 12 : 0;
 }
 
-function showText(manifest: Manifest, proofs: readonly Proof[], store: string): string {
+function showText(manifest: Manifest, proofs: readonly Proof[], pinned: string | null, store: string): string {
   const { content, data, source, live } = manifest;
   const rows: readonly (readonly [string, string] | undefined)[] = [
     ["backup", manifest.backup],
@@ -36,6 +39,7 @@ function showText(manifest: Manifest, proofs: readonly Proof[], store: string): 
         : "sealed: its bytes are what etcd sent",
     ],
     ...proofRows(proofs, manifest.trigger === "import"),
+    pinned === null ? undefined : ["pinned", pinned],
     ["committed", manifest.committedAt],
     ["cluster", `${manifest.cluster.name}${manifest.cluster.id === null ? "" : ` (${manifest.cluster.id})`}`],
     source === null

@@ -51,6 +51,12 @@ export function brokenRules(input: unknown): readonly Problem[] {
     refuse(["repository", "signing"], "names neither a key nor trusted keys; write one of them, or remove the section");
   }
 
+  const retention = valueAt(input, ["retention"]);
+  const rules = ["last", "hourly", "daily", "weekly", "monthly", "yearly", "within"];
+  if (isSection(retention) && !rules.some((rule) => keepsSomething(retention[rule]))) {
+    refuse(["retention"], `has no rule that keeps backups; write one of ${rules.join(", ")}, or remove the section`);
+  }
+
   const names = new Map<string, number>();
   const schedules = valueAt(input, ["schedules"]);
   for (const index of Array.isArray(schedules) ? schedules.keys() : []) {
@@ -111,6 +117,11 @@ const exampleRecipients: readonly string[] = [
   "age1xc304nlqamdzcrsw3zzmtdle59637qjstsgg7fcgaz3c49d07v8qy5zrwc",
   "age1g3lgrzepmvzztpv7yrd9hmamvus7h53e9neajrntcja29syfxyxs6qsxth",
 ];
+
+/** A number above 0, or a duration that is not 0. */
+function keepsSomething(value: unknown): boolean {
+  return typeof value === "string" ? /[1-9]/.test(value) : value !== undefined && value !== 0;
+}
 
 function texts(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];

@@ -17,16 +17,7 @@ import { quote } from "./quote.ts";
 import { isFault } from "../faults.ts";
 
 /** Sections that later versions bring; each is refused by name, so that nobody believes in a retention that does not run. */
-export const laterSections: readonly string[] = [
-  "retention",
-  "archive",
-  "drill",
-  "notify",
-  "hosts",
-  "hooks",
-  "upgrade",
-  "repository.copies",
-];
+export const laterSections: readonly string[] = ["archive", "drill", "hosts", "hooks", "upgrade", "repository.copies"];
 
 const tls = z
   .strictObject({
@@ -339,6 +330,7 @@ export const configSchema = z
     repository,
     spool,
     schedules: z.array(schedule).max(32).prefault([]).describe("When backups are taken by run."),
+    retention,
     proof,
     http,
     log,

@@ -2,16 +2,17 @@ import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { failpoint } from "../failpoints.ts";
 import { Fault, isFault, throwIfAborted } from "../faults.ts";
-import type { CatalogCache } from "../repository/cache.ts";
+import { openCatalogCache, type CatalogCache } from "../repository/cache.ts";
 import { readLineages, type Belief } from "../repository/catalog.ts";
 import { formatInstant } from "../repository/documents.ts";
 import { markGone, readGone } from "../repository/gone.ts";
+import { readIdentity } from "../repository/identity.ts";
 import { listRepository, type ListedBackup, type Listing } from "../repository/listing.ts";
 import { goneName, manifestName } from "../repository/names.ts";
 import { listPins, readPin } from "../repository/pin.ts";
 import { standingOf } from "../repository/row.ts";
 import { eachRow, type CatalogRow } from "../repository/rows.ts";
-import type { Signer } from "../repository/signature.ts";
+import type { Signer, TrustedKeys } from "../repository/signature.ts";
 import type { Store } from "../store/store.ts";
 import {
   besides,
@@ -38,6 +39,24 @@ export interface ExpireDependencies {
   /** Undefined: no retention is configured, and nothing goes but by name. */
   readonly policy: RetentionPolicy | undefined;
   readonly bounds: CollectBounds;
+}
+
+/** Where expiry works; what `openExpiry` makes its dependencies of. */
+export interface ExpirySource extends Omit<ExpireDependencies, "belief" | "cache"> {
+  /** `cluster.name` of the configuration. */
+  readonly cluster: string;
+  readonly trusted: TrustedKeys | undefined;
+  readonly catalogDirectory: string;
+}
+
+/** Undefined where there is no repository yet. */
+export async function openExpiry(source: ExpirySource, signal: AbortSignal): Promise<ExpireDependencies | undefined> {
+  const { store, cluster, trusted, catalogDirectory, clock } = source;
+  const identity = await readIdentity(store, cluster, signal);
+  if (identity === undefined) return undefined;
+  const belief = { repository: identity.id, trusted };
+  const cache = await openCatalogCache(catalogDirectory, { ...belief, store: store.description }, clock.now());
+  return { ...source, belief, cache };
 }
 
 /** A backup as retention sees it, with what finds it again. */
@@ -203,17 +222,17 @@ export async function applyRetention(
   return outcome;
 }
 
-/** Removes one backup that somebody named, whatever retention says; for what retention never removes. */
+/** Removes backups that somebody named, whatever retention says; for what retention never removes. */
 export async function expireNamed(
   deps: ExpireDependencies,
   survey: RetentionSurvey,
-  held: Held,
+  named: readonly Held[],
   signal: AbortSignal,
 ): Promise<RetentionOutcome> {
   requireClock(survey);
   const run = openRun(deps, survey.storeNowMs ?? 0);
-  await expireBackup(run, survey.listing, held, ["named"], signal);
-  return { ...outcomeOf(run), left: 1 - run.expired };
+  for (const held of named) await expireBackup(run, survey.listing, held, ["named"], signal);
+  return { ...outcomeOf(run), left: named.length - run.expired };
 }
 
 interface Run {

@@ -1,0 +1,40 @@
+import type { Clock } from "../clock.ts";
+import type { Emit } from "../events.ts";
+import { isFault, type Fault } from "../faults.ts";
+import { collectBounds } from "../snapshot/collect.ts";
+import { applyRetention, openExpiry, surveyRetention, type ExpirySource } from "../snapshot/expire.ts";
+import type { RetentionPolicy } from "../snapshot/keep.ts";
+
+/** A look at the whole repository is not for every minute. */
+const everyMs = 3_600_000;
+/** What goes at once: a mistake in the policy shows in the log before all is gone. */
+const mostAtOnce = 100;
+
+export interface ExpiryDependencies extends Omit<ExpirySource, "policy" | "bounds"> {
+  /** Undefined: the daemon removes nothing. */
+  readonly policy: RetentionPolicy | undefined;
+  readonly clock: Clock;
+  readonly emit: Emit;
+  /** Why nothing may be removed now; undefined: nothing stands against it. */
+  readonly gate: (signal: AbortSignal) => Promise<Fault | undefined>;
+}
+
+/** Returns what is called after a committed backup: it expires what is too old, at most once an hour. Trouble is told, never thrown. */
+export function expireHourly(deps: ExpiryDependencies): (signal: AbortSignal) => Promise<void> {
+  const { policy, clock, emit } = deps;
+  let lastMs = -Infinity;
+  return async (signal) => {
+    if (policy === undefined || clock.elapsed() - lastMs < everyMs) return;
+    try {
+      if ((await deps.gate(signal)) !== undefined) return;
+      const expiry = await openExpiry({ ...deps, policy, bounds: collectBounds }, signal);
+      lastMs = clock.elapsed();
+      if (expiry === undefined) return;
+      await applyRetention(expiry, await surveyRetention(expiry, signal), mostAtOnce, signal);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      const { code, message, hint } = error;
+      if (!signal.aborted) emit({ name: "retention.failed", code, message, hint });
+    }
+  };
+}
