@@ -1,8 +1,9 @@
 import { generateKeyPairSync } from "node:crypto";
 import { mkdir, readFile, utimes, writeFile } from "node:fs/promises";
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { execa } from "execa";
 import { openSigner } from "../../src/repository/signature.ts";
 import { discardDirectory, makeDirectory } from "../cluster/directories.ts";
 import { startS3 } from "../cluster/s3.ts";
@@ -30,6 +31,7 @@ try {
 }
 
 async function main(): Promise<void> {
+  await execa("node", ["scripts/build.ts"], { cwd: repository });
   await using s3 = await startS3();
   await s3.createBucket("bucket");
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
@@ -48,7 +50,8 @@ async function main(): Promise<void> {
   await writeFile(join(home, "config.yaml"), JSON.stringify(config));
   const env = { AWS_ACCESS_KEY_ID: s3.accessKey, AWS_SECRET_ACCESS_KEY: s3.secretKey, AWS_CONFIG_FILE: "/dev/null" };
   const list = async (): Promise<Cost> => {
-    const command = `${process.execPath} ${join(repository, "src/main.ts")} list --config ${join(home, "config.yaml")}`;
+    const program = join(repository, "dist/etcd-lifeboat.cjs");
+    const command = `${process.execPath} ${program} list --config ${join(home, "config.yaml")}`;
     const cost = await measure(`${command} >${join(home, "out.txt")}`, env);
     const lines = (await readFile(join(home, "out.txt"), "utf8")).trimEnd().split("\n");
     const proven = lines.filter((line) => / sealed +proven$/.test(line)).length;
@@ -93,7 +96,7 @@ function report({ objects, manifestBytes }: Filled, first: Cost, later: readonly
   };
   const kilobytes = (manifestBytes / backups / 1000).toFixed(0);
   return [
-    `${backups} backups (${objects} objects, manifests of ${kilobytes} KB on average, each with a proof; all signed, and verified), ${cpus().length} cores shared with the S3 server.`,
+    `${backups} backups (${objects} objects, manifests of ${kilobytes} KB on average, each with a proof; all signed, and verified), ${cpus().length} cores shared with the S3 server; load average meanwhile ${loadavg()[0]?.toFixed(1)}.`,
     "",
     "| `etcd-lifeboat list` | wall s | CPU s | peak MB |",
     "| --- | --- | --- | --- |",
