@@ -119,6 +119,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
         emit: fanOut([emit, pings.listen]),
         scan,
         limits: { ...defaultDrainLimits, maxRate: config.spool.maxRateBytes },
+        pace: config.spool.pace,
         toolVersion: version,
         newId,
         hashSpool,

@@ -22,6 +22,12 @@ export type EventName = LifeboatEvent["name"];
 /** Listeners must not throw and must not wait. */
 export type Emit = (event: LifeboatEvent) => void;
 
+/** By what a drain feels what writers feel: reads through the leader, and how long etcd's disk takes. */
+export const paceSenses = ["probe", "wal-fsync", "backend-commit"] as const;
+export type PaceSense = (typeof paceSenses)[number];
+/** Why a drain has its pace; a sense: it was felt by that. */
+export type PaceReason = PaceSense | "start" | "unfelt" | "unused";
+
 /** What starts a backup. */
 export type Trigger = "schedule" | "demand" | "import";
 
@@ -134,6 +140,18 @@ export type BackupEvent =
       readonly member: string;
       readonly code: FaultCode;
       readonly message: string;
+    }
+  /** How fast a drain may go by what writers feel: whenever it is slowed, else once a second. Rates in bytes per second. */
+  | {
+      readonly name: "drain.paced";
+      readonly run: string;
+      readonly member: string;
+      /** What may be taken from now on. */
+      readonly rate: number;
+      /** What was taken since the last decision. */
+      readonly takenRate: number;
+      readonly reason: PaceReason;
+      readonly slowed: boolean;
     }
   /** Bytes so far, at most a few times a second. `totalBytes` is undefined while unknown. */
   | {

@@ -242,10 +242,16 @@ const spool = z
     maxRate: size(1024 ** 2, 1024 ** 4)
       .optional()
       .describe(
-        "Most bytes per second to take from etcd, where the spool shares its disk. Default: no limit. Example: 200MiB",
+        "Most bytes per second to take from etcd, whatever etcd's writers feel. Default: no limit. Example: 200MiB",
+      ),
+    pace: z
+      .enum(["auto", "always", "never"])
+      .default("auto")
+      .describe(
+        "Slow down while etcd's writers feel it: auto where a member runs on this machine and shares its cores and disk, always, or never. Not below 32 MiB/s.",
       ),
   })
-  .transform(({ directory, maxRate }) => ({ directory, maxRateBytes: maxRate }))
+  .transform(({ directory, maxRate, pace }) => ({ directory, maxRateBytes: maxRate, pace }))
   .prefault({})
   .describe("The local file into which a snapshot is drained.");
 

@@ -39,6 +39,9 @@ export interface MemberConnection extends AsyncDisposable {
   /** True while etcd's own metrics say that a defragmentation runs on this member; undefined when they cannot be read. */
   defragmenting(signal: AbortSignal): Promise<boolean | undefined>;
 
+  /** What this member's disk took since it started, by etcd's own metrics; undefined when they cannot be read. */
+  diskTimes(signal: AbortSignal): Promise<DiskTimes | undefined>;
+
   /**
    * The messages of Maintenance.Snapshot exactly as they come, not interpreted, in non-empty batches: whole batches are
    * a third faster than single messages. A batch is handed over at once it is large, or after a few milliseconds. The
@@ -124,6 +127,17 @@ export interface HashKv {
   readonly revision: bigint;
   /** The revision that was hashed; absent before etcd 3.6. */
   readonly hashRevision: bigint | undefined;
+}
+
+export interface DiskTimes {
+  readonly walFsync: DiskTime;
+  readonly backendCommit: DiskTime;
+}
+
+export interface DiskTime {
+  readonly count: number;
+  /** Of all of them together. */
+  readonly seconds: number;
 }
 
 export type V2Content =

@@ -3,6 +3,7 @@ import { Channel } from "./channel.ts";
 import type { Timeouts } from "./channel.ts";
 import type {
   Alarm,
+  DiskTimes,
   HashKv,
   Member,
   MemberAddress,
@@ -12,7 +13,7 @@ import type {
   SnapshotMessage,
   V2Content,
 } from "./etcd.ts";
-import { askDefragmenting } from "./metrics.ts";
+import { askDefragmenting, askDiskTimes } from "./metrics.ts";
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
 import { askV2 } from "./v2.ts";
@@ -86,6 +87,10 @@ export class MemberCalls implements MemberConnection {
 
   async defragmenting(signal: AbortSignal): Promise<boolean | undefined> {
     return askDefragmenting(this.address.metricsUrl ?? this.address.url, this.#http, signal);
+  }
+
+  async diskTimes(signal: AbortSignal): Promise<DiskTimes | undefined> {
+    return askDiskTimes(this.address.metricsUrl ?? this.address.url, this.#http, signal);
   }
 
   async *snapshot(signal: AbortSignal): AsyncGenerator<readonly SnapshotMessage[], void, undefined> {

@@ -17,6 +17,8 @@ export interface DrainLimits {
   readonly slowestRate: number;
   /** Bytes per second at most; undefined: at line rate. */
   readonly maxRate: number | undefined;
+  /** Bytes per second that may be taken now, by what writers feel; asked again and again with the bytes so far. Undefined: nobody is asked. */
+  readonly pace?: ((doneBytes: number) => number) | undefined;
   /** What the file's disk has room for; undefined: not known. A full disk may be etcd's own. */
   readonly mostBytes?: number | undefined;
 }
@@ -36,6 +38,9 @@ export interface Drained {
   /** Storage version that the stream carried; empty before etcd 3.6. */
   readonly version: string;
 }
+
+/** How much of a delay may be caught up with. */
+const creditMs = 100;
 
 /** Memory for bytes on their way to the file: two pieces, one filling while the other is hashed and written. */
 const pieceBytes = 1024 * 1024;
@@ -60,6 +65,7 @@ export async function drainSnapshot(
   const slowestRate = Math.min(limits.slowestRate, (limits.maxRate ?? Infinity) / 2);
   const startedMs = clock.elapsed();
   let endMs: number | undefined;
+  let [paidMs, paidBytes] = [0, 0];
   for await (const messages of connection.snapshot(idle.signal)) {
     for (const message of messages) {
       const bytes = checker.accept(message);
@@ -73,9 +79,12 @@ export async function drainSnapshot(
     if (elapsedMs > endMs) throw tooSlow(name, writer.bytes, totalBytes, elapsedMs);
     onBytes(writer.bytes, totalBytes);
     if (writer.bytes * 2 > totalBytes) failpoint("spool-half-drained");
-    if (limits.maxRate === undefined) continue;
-    const dueMs = (writer.bytes / limits.maxRate) * 1000;
-    if (dueMs > elapsedMs + 5) await clock.sleep(Math.min(dueMs - elapsedMs, limits.idleMs / 2), idle.signal);
+    const rate = Math.min(limits.maxRate ?? Infinity, limits.pace?.(writer.bytes) ?? Infinity);
+    // What was not taken in time is not made up for: that would be a burst. A little of it is, since timers are late.
+    paidMs = Math.max(paidMs, elapsedMs - creditMs) + ((writer.bytes - paidBytes) / rate) * 1000;
+    paidBytes = writer.bytes;
+    if (paidMs <= elapsedMs + 5) continue;
+    await clock.sleep(Math.min(paidMs - elapsedMs, limits.idleMs / 2), idle.signal);
     idle.restart();
   }
   await writer.flush();

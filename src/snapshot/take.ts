@@ -8,6 +8,7 @@ import { Fault, abortFault, isFault } from "../faults.ts";
 import { failpoint } from "../failpoints.ts";
 import type { SnapshotFacts } from "../bolt/facts.ts";
 import { drainSnapshot, type Drained, type DrainLimits } from "./drain.ts";
+import { openPacer, type PaceMode } from "./pacer.ts";
 import type { PhaseTimer } from "./phases.ts";
 import type { Spool, SpoolFile } from "./spool.ts";
 
@@ -19,6 +20,7 @@ export interface TakeDependencies {
   /** Reads facts off the event loop; rejects with `bolt-corrupt`. */
   readonly scan: Scan;
   readonly limits: DrainLimits;
+  readonly pace: PaceMode;
 }
 
 /** Scans a spooled snapshot with its seal; `probe` names rows of earlier backups to look up. */
@@ -128,7 +130,11 @@ async function takeFrom(
   const file: SpoolFile = stack.use(await deps.spool.create(run));
   failpoint("spool-created");
   const drained = await phases.run("drain", async (progress) => {
-    const result = await drainSnapshot(connection, file, limits, deps.clock, progress, signal);
+    const { dbBytes } = before;
+    const paced = { run, member: source.member.name, dbBytes, maxRate: limits.maxRate };
+    await using pacer = await openPacer(deps, facts, seen.address, paced, signal);
+    const pace = pacer && ((doneBytes: number) => pacer.rate(doneBytes));
+    const result = await drainSnapshot(connection, file, { ...limits, pace }, deps.clock, progress, signal);
     await checkSameProcess(connection, expected, signal);
     return result;
   });

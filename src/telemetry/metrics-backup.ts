@@ -1,4 +1,4 @@
-import { phases } from "../events.ts";
+import { paceSenses, phases } from "../events.ts";
 import type { BackupEvent, Emit, Phase, Trigger } from "../events.ts";
 import { setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
@@ -87,6 +87,16 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
     ["cluster"],
   );
   const received = define.counter("snapshot_received_bytes_total", "Snapshot bytes received from etcd.", ["cluster"]);
+  const paceRate = define.gauge(
+    "drain_pace_bytes_per_second",
+    "How fast the running drain may go by what writers feel; absent: none runs, or it is not paced.",
+    ["cluster"],
+  );
+  const paceSlowed = define.counter(
+    "drain_slowed_total",
+    "How often a drain was slowed since writers felt it, by what told so.",
+    ["cluster", "sense"],
+  );
   const uploaded = define.counter("store_uploaded_bytes_total", "Bytes of backups sent to the store.", ["cluster"]);
   const inProgress = define.gauge("operation_in_progress", "1 while an operation runs in this process.", [
     "cluster",
@@ -101,6 +111,7 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
   zeroCounters();
   for (const result of results) duration.zero({ cluster, result });
   for (const phase of phases) phaseDuration.zero({ cluster, phase });
+  for (const sense of paceSenses) paceSlowed.inc({ cluster, sense }, 0);
   for (const counter of [sourceFailures, received, uploaded]) counter.inc({ cluster }, 0);
 
   const runs = new Map<string, Run>();
@@ -145,6 +156,7 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
   }
   function end(run: string, schedule: string | undefined, trigger: Trigger, result: Result): void {
     runs.delete(run);
+    paceRate.remove({ cluster });
     showRuns();
     backups.inc({ ...labelsOf(schedule), trigger, result });
     // An imported file says nothing about how fresh the backups of this cluster are.
@@ -190,7 +202,13 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
       case "backup.progress":
         count(event.run, event.phase, event.doneBytes);
         break;
+      case "drain.paced":
+        paceRate.set({ cluster }, event.rate);
+        if (event.slowed)
+          for (const sense of paceSenses) if (sense === event.reason) paceSlowed.inc({ cluster, sense });
+        break;
       case "backup.phase":
+        if (event.phase === "drain") paceRate.remove({ cluster });
         phaseDuration.observe({ cluster, phase: event.phase }, event.durationMs / 1000);
         if (event.bytes !== undefined) count(event.run, event.phase, event.bytes);
         break;

@@ -114,6 +114,10 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
     fields: { run: "text", member: "text", reason: "text", rejected: { member: "text", why: "text" } },
   },
   "source.failed": { level: "warn", fields: { run: "text", member: "text", ...fault } },
+  "drain.paced": {
+    level: "debug",
+    fields: { run: "text", member: "text", rate: "bytes", takenRate: "bytes", reason: "text", slowed: "flag" },
+  },
   "backup.progress": {
     level: "never",
     fields: { run: "text", phase: "text", doneBytes: "bytes", totalBytes: "bytes" },

@@ -238,6 +238,7 @@ const rows: readonly Row[] = [
     "src/cluster/gates.ts",
     "src/snapshot/keep.ts",
     "src/snapshot/verdict.ts",
+    "src/snapshot/pace.ts",
     "src/restore/plan.ts",
   ].map((file) => ({
     file,

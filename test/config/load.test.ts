@@ -60,7 +60,7 @@ describe("what is accepted", () => {
         coordination: { prefix: "coordination" },
         extras: [],
       },
-      spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined },
+      spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined, pace: "auto" },
       schedules: [],
       proof: { allowLeader: true },
       http: { listen: { host: "127.0.0.1", port: 9979 } },
@@ -104,7 +104,7 @@ http: { listen: "[::1]:0" }
     const text = readFileSync(join(examples, "etcd-lifeboat.yaml"), "utf8");
     // Only comments that hold configuration: a key with a value, a section's head, or what is inside of one.
     const opened = text.replaceAll(
-      /^( *)# ((?:auth|members|notify|identity|signing|extras|maxRate|readBack|endpoint|pathStyle|ca|  \w+):.*)$/gm,
+      /^( *)# ((?:auth|members|notify|identity|signing|extras|maxRate|pace|readBack|endpoint|pathStyle|ca|  \w+):.*)$/gm,
       "$1$2",
     );
     const { config } = load(opened);

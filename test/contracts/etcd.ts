@@ -179,6 +179,16 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       expect(await member.defragmenting(signal())).toBe(subject.minor >= 4 ? false : undefined);
     });
 
+    test("what the disk took grows with what is written", async () => {
+      await using member = subject.etcd.connect(first());
+      const before = await member.diskTimes(signal());
+      await subject.put("disk/times", "x");
+      const after = await member.diskTimes(signal());
+      expect(after?.walFsync.count).toBeGreaterThan(before?.walFsync.count ?? Infinity);
+      expect(after?.walFsync.seconds).toBeGreaterThan(before?.walFsync.seconds ?? Infinity);
+      expect(after?.backendCommit.count).toBeGreaterThanOrEqual(before?.backendCommit.count ?? Infinity);
+    });
+
     test("an alarm is told with its member, and stands in that member's Status", async () => {
       await using member = subject.etcd.connect(first());
       expect(await member.alarms(signal())).toEqual([]);

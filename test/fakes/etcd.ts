@@ -14,7 +14,7 @@ import type {
 import { abortFault, Fault, throwIfAborted } from "../../src/faults.ts";
 
 export type FakeCall =
-  "members" | "status" | "alarms" | "hashKv" | "linearizableRead" | "v2Content" | "defragmenting" | "snapshot";
+  "members" | "status" | "alarms" | "hashKv" | "linearizableRead" | "v2Content" | "defragmenting" | "diskTimes" | "snapshot";
 
 /** One scripted member. Everything may be changed while the fake is in use; the next call sees it. */
 export interface FakeMember {
@@ -149,6 +149,12 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
         ask("v2Content", signal, (member) => member.v2 ?? { state: "no", why: "etcd 3.6 and later have no v2 store" }),
       defragmenting: (signal) =>
         ask("defragmenting", signal, (member) => ("defragmenting" in member ? member.defragmenting : false)),
+      // Every revision was written, and took the disk two milliseconds.
+      diskTimes: (signal) =>
+        ask("diskTimes", signal, () => {
+          const time = { count: Number(revisionOf()), seconds: Number(revisionOf()) * 0.002 };
+          return { walFsync: time, backendCommit: time };
+        }),
       snapshot: (signal) => stream(there, signal),
       [Symbol.asyncDispose]: async () => {
         open.delete(handle);

@@ -67,6 +67,7 @@ export async function openRig(
       return facts.current;
     },
     limits: { ...defaultDrainLimits, idleMs: 300 },
+    pace: "never",
     proof: { allowLeader: true },
     // The fake's members hash like the file while nothing else is said.
     hashSpool: async (_path, _revision, compactRevisions) => compactRevisions.map(() => facts.current.hashKv),

@@ -95,6 +95,15 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     code: "snapshot-stalled",
     message: "etcd2 sent nothing for 30 s",
   },
+  "drain.paced": {
+    name: "drain.paced",
+    run: "01RUN",
+    member: "etcd2",
+    rate: 33_554_432,
+    takenRate: 90_000_000,
+    reason: "wal-fsync",
+    slowed: true,
+  },
   "backup.progress": { name: "backup.progress", run: "01RUN", phase: "drain", doneBytes: 1024, totalBytes: 4096 },
   "backup.phase": { name: "backup.phase", run: "01RUN", phase: "drain", durationMs: 2600, bytes: 1_080_000_000 },
   "backup.committed": {
