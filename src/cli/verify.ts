@@ -36,7 +36,12 @@ export async function verifyCommand(
   const directory = options.tools === undefined ? undefined : resolve(options.tools);
   const deps: VerifyDependencies = {
     store,
-    spool: tools.spool,
+    spool: async () => {
+      const spool = await tools.spool();
+      // What a run that was killed left holds as much as this one needs.
+      await spool.sweep();
+      return spool;
+    },
     scan: tools.scan,
     identities: tools.identities,
     newId: tools.newId,
