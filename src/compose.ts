@@ -14,6 +14,7 @@ import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
 import { observeForever } from "./daemon/observe.ts";
 import { runSchedules } from "./daemon/loop.ts";
+import { openLaterProofs } from "./daemon/prove.ts";
 import { workReloading, type OnReload } from "./daemon/reload.ts";
 import { sweepForever, sweepSpool } from "./daemon/sweep.ts";
 import { openEtcd } from "./etcd/connect.ts";
@@ -359,6 +360,7 @@ async function workBy(
   const end = (): void =>
     controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
   await sweepSpool(deps.spool, emit);
+  const later = openLaterProofs({ ...deps, gate: (signal) => readGate(lock, emit, signal) });
   const schedules = runSchedules(
     {
       cluster: config.cluster.name,
@@ -369,7 +371,8 @@ async function workBy(
       emit,
       backup: async (request, signal) => {
         await sweepSpool(deps.spool, emit);
-        return await attemptBackup(deps, request, signal);
+        const proving = { ...deps, keepUnproven: later.keep };
+        return await later.besides(() => attemptBackup(proving, request, signal));
       },
       gate: async (signal) => await readGate(lock, emit, signal),
       onTurn: health.turn,
@@ -384,6 +387,7 @@ async function workBy(
     observeForever(deps, stop),
     sweepForever(deps, stop),
     watchGate(lock, deps, stop),
+    later.run(stop),
   ];
   try {
     await Promise.all(tasks);

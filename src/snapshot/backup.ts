@@ -33,7 +33,7 @@ export interface BackupDependencies extends TakeDependencies, CommitDependencies
   /** A new ULID. */
   readonly newId: () => string;
   /** Takes over a backup that may be proven later, with its spool file; undefined: nobody asks again. */
-  readonly keepUnproven: ((unproven: Unproven) => void) | undefined;
+  readonly keepUnproven: ((unproven: Unproven) => Promise<void>) | undefined;
 }
 
 /** A committed backup that is not proven yet, and what it needs to be. Whoever has it disposes it, which removes the spool file. */
@@ -306,7 +306,7 @@ async function takeAndCommit(
   const { finding } = recorded;
   if (finding.verdict === "sealed" && finding.passing && deps.keepUnproven !== undefined) {
     const kept = stack.move();
-    deps.keepUnproven({ committed: commit, claim, [Symbol.asyncDispose]: () => kept.disposeAsync() });
+    await deps.keepUnproven({ committed: commit, claim, [Symbol.asyncDispose]: () => kept.disposeAsync() });
   }
   return { ...commit, ...recorded };
 }

@@ -174,7 +174,7 @@ describe("a backup that may be proven later", () => {
     using rig = await openRig({ members: ["etcd1", "etcd2", "etcd3"].map((name) => ({ name })) });
     rig.etcd.member("etcd1").down = rig.etcd.member("etcd3").down = true;
     const kept: Unproven[] = [];
-    const { manifest } = await backUp(rig, { keepUnproven: (unproven) => void kept.push(unproven) });
+    const { manifest } = await backUp(rig, { keepUnproven: async (unproven) => void kept.push(unproven) });
     expect(kept).toMatchObject([{ committed: { manifest }, claim: { revision: 50n, hashKv: 1 } }]);
     expect(readdirSync(rig.spoolDirectory)).toHaveLength(1);
     await kept[0]![Symbol.asyncDispose]();
@@ -184,13 +184,13 @@ describe("a backup that may be proven later", () => {
   test("is not handed over when it is proven, or never can be", async () => {
     const kept: Unproven[] = [];
     using rig = await openRig();
-    await backUp(rig, { keepUnproven: (unproven) => void kept.push(unproven) });
+    await backUp(rig, { keepUnproven: async (unproven) => void kept.push(unproven) });
     using compacted = await openRig({ compactRevision: 60n, revision: 61n });
     compacted.facts.current = { ...compacted.facts.current, revision: 61n, compactRevision: 61n };
     compacted.etcd.script.members.forEach((member) => {
       member.fail = { hashKv: new Fault("etcd-compacted", "compacted") };
     });
-    expect((await backUp(compacted, { keepUnproven: (unproven) => void kept.push(unproven) })).finding).toMatchObject({
+    expect((await backUp(compacted, { keepUnproven: async (unproven) => void kept.push(unproven) })).finding).toMatchObject({
       why: "compacted",
     });
     expect(kept).toEqual([]);
