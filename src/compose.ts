@@ -7,8 +7,10 @@ import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
 import { readPingUrl } from "./config/address.ts";
 import { describeSecret, readSecret, Redacted } from "./config/secrets.ts";
+import { policyOf } from "./cli/expire.ts";
 import { requireSchedules } from "./cli/run.ts";
 import { refuseRestartOnly } from "./config/reload.ts";
+import { expireHourly } from "./daemon/expire.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
 import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
@@ -23,7 +25,7 @@ import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
 import { escapeControls, formatDuration, formatTime } from "./format.ts";
 import { localAuthor, type LockScope } from "./repository/lock.ts";
-import { openSigner, openTrustedKeys, type TrustedKeys } from "./repository/signature.ts";
+import { openSigner, openTrustedKeys, type Signer, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
 import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
@@ -66,6 +68,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
   const store = once(() => openStore(config));
   const spool = once(() => openSpool(config.spool.directory));
   const trusted = once(() => readTrusted(config));
+  const signer = once(() => readSigner(config, env));
   let etcd: Etcd | undefined;
   let pings: Pings | undefined;
   const newId = (): string => ulid();
@@ -76,6 +79,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     scan,
     store,
     trusted,
+    signer,
     spool,
     catalogDirectory: join(config.spool.directory, "catalog"),
     identities: once(() => readIdentities(config, env)),
@@ -110,7 +114,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
         store: await store(),
         spool: await spool(),
         trusted: await trusted(),
-        encoder: await openEncoder(config, env),
+        encoder: openEncoder(config, await signer()),
         observe: {
           endpoints: config.cluster.endpoints,
           overrides: new Map(Object.entries(config.cluster.members)),
@@ -174,21 +178,21 @@ function openStore({ repository }: Config): Store {
   }
 }
 
-async function openEncoder({ repository }: Config, env: Console["env"]): Promise<Encoder> {
-  const { encryption, signing } = repository;
+function openEncoder({ repository }: Config, signer: Signer | undefined): Encoder {
+  const { encryption } = repository;
   return {
     compressionLevel: repository.compression.level,
     recipients: (encryption?.recipients ?? []).map(parseRecipient),
     extras: repository.extras,
-    signer:
-      signing?.key === undefined
-        ? undefined
-        : openSigner(
-            (await readSecret(signing.key, env)).reveal(),
-            `repository.signing.key (${describeSecret(signing.key)})`,
-          ),
+    signer,
     readBackBelowBytes: repository.readBack.belowBytes,
   };
+}
+
+async function readSigner({ repository }: Config, env: Console["env"]): Promise<Signer | undefined> {
+  const key = repository.signing?.key;
+  if (key === undefined) return undefined;
+  return openSigner((await readSecret(key, env)).reveal(), `repository.signing.key (${describeSecret(key)})`);
 }
 
 async function readTrusted({ repository }: Config): Promise<TrustedKeys | undefined> {
@@ -360,7 +364,19 @@ async function workBy(
   const end = (): void =>
     controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
   await sweepSpool(deps.spool, emit);
-  const later = openLaterProofs({ ...deps, gate: (signal) => readGate(lock, emit, signal) });
+  const gate = async (signal: AbortSignal): Promise<Fault | undefined> => await readGate(lock, emit, signal);
+  const expire = expireHourly({
+    cluster: config.cluster.name,
+    store,
+    trusted: deps.trusted,
+    signer: await tools.signer(),
+    catalogDirectory: tools.catalogDirectory,
+    policy: config.retention?.expire === true ? policyOf(config) : undefined,
+    clock: systemClock,
+    emit,
+    gate,
+  });
+  const later = openLaterProofs({ ...deps, gate });
   const schedules = runSchedules(
     {
       cluster: config.cluster.name,
@@ -372,9 +388,11 @@ async function workBy(
       backup: async (request, signal) => {
         await sweepSpool(deps.spool, emit);
         const proving = { ...deps, keepUnproven: later.keep };
-        return await later.besides(() => attemptBackup(proving, request, signal));
+        const outcome = await later.besides(() => attemptBackup(proving, request, signal));
+        if (outcome.kind === "committed") await expire(signal);
+        return outcome;
       },
-      gate: async (signal) => await readGate(lock, emit, signal),
+      gate,
       onTurn: health.turn,
       during: health.during,
       retire,

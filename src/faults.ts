@@ -62,6 +62,7 @@ export const faultKinds = {
   "store-exists": { exit: 1, retryable: false, means: "an object of that name exists already" },
   "store-object-missing": { exit: 10, retryable: false, means: "the store has no object of that name" },
   "store-damaged": { exit: 12, retryable: true, means: "the store gave or kept other bytes than were written" },
+  "store-locked": { exit: 4, retryable: true, means: "the store keeps an object under a lock" },
   "store-full": { exit: 1, retryable: true, means: "the store has no room" },
   "store-refused": { exit: 1, retryable: true, means: "the store answered a request with an error" },
 

@@ -164,8 +164,12 @@ function tell(
     `${outcome.expired} of ${going.length} backups expired; their data goes in a day; ${formatBytes(outcome.freedBytes)} of earlier ones freed\n`,
   );
   if (outcome.locked > 0) {
-    const until = outcome.lockedUntilMs === Infinity ? "a legal hold ends" : formatTime(outcome.lockedUntilMs ?? 0);
-    console.err(`the store keeps ${outcome.locked} or more objects under a lock, the first until ${until}\n`);
+    const { lockedUntilMs } = outcome;
+    const until =
+      lockedUntilMs === undefined
+        ? ""
+        : `, the first until ${lockedUntilMs === Infinity ? "a legal hold ends" : formatTime(lockedUntilMs)}`;
+    console.err(`the store keeps ${outcome.locked} or more objects under a lock${until}\n`);
   }
 }
 

@@ -298,6 +298,41 @@ const proof = z
   .prefault({})
   .describe("How backups are compared with the data of other members.");
 
+const count = (what: string) => z.int().min(0).max(100_000).default(0).describe(what);
+
+const retention = z
+  .strictObject({
+    last: count("Keep the newest so many of each schedule, and of those on demand. Example: 6"),
+    hourly: count("Keep one for each of the last so many hours that have a backup (UTC). Example: 24"),
+    daily: count("The same for days. Example: 7"),
+    weekly: count("The same for weeks, from Monday. Example: 5"),
+    monthly: count("The same for months. Example: 12"),
+    yearly: count("The same for years."),
+    within: duration(0, 100 * 366 * 86_400_000)
+      .prefault("0s")
+      .describe("Keep everything that was committed so long before the newest backup. Example: 48h"),
+    maxBytes: size(0, 1024 ** 5)
+      .optional()
+      .describe(
+        "Most bytes that backups may have in the store; minProven and pins go beyond it. Default: no limit. Example: 500GiB",
+      ),
+    minProven: z
+      .int()
+      .min(1)
+      .max(1000)
+      .default(3)
+      .describe("So many of the newest proven backups are never removed, whatever the rest says."),
+    expire: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Whether run removes what is not kept, after a backup and at most once an hour; else only expire --yes does.",
+      ),
+  })
+  .transform(({ within, ...others }) => ({ ...others, withinMs: within }))
+  .optional()
+  .describe("Which backups stay. Without this section nothing is ever removed.");
+
 const http = z
   .strictObject({
     listen: converted("HOST:PORT, such as 127.0.0.1:9979", { pattern: ":[0-9]{1,5}$" }, readListenAddress)

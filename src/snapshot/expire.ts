@@ -349,11 +349,13 @@ async function removeUnlocked(run: Run, name: string, signal: AbortSignal): Prom
     await store.remove(name, signal);
     return true;
   } catch (error) {
-    if (!isFault(error, "store-denied", "store-refused")) throw error;
+    if (!isFault(error, "store-locked", "store-denied", "store-refused")) throw error;
+    // Not every store says that it is the lock, and not every store says until when.
     const untilMs = (await store.head(name, signal))?.lockedUntilMs;
-    if (untilMs === undefined || untilMs <= run.storeNowMs) throw refusal(error, name);
+    const locked = error.code === "store-locked" || (untilMs !== undefined && untilMs > run.storeNowMs);
+    if (!locked) throw refusal(error, name);
     run.locked += 1;
-    run.lockedUntilMs = Math.min(run.lockedUntilMs ?? Infinity, untilMs);
+    if (untilMs !== undefined) run.lockedUntilMs = Math.min(run.lockedUntilMs ?? Infinity, untilMs);
     return false;
   }
 }

@@ -13,6 +13,8 @@ export type Meaning =
   | "no-upload"
   | "no-bucket"
   | "denied"
+  /** The object is under a lock: it cannot be removed, and its name is taken. */
+  | "locked"
   | "region"
   /** The store found other bytes than the checksum that came with them. */
   | "damaged"
@@ -96,13 +98,21 @@ const statusMeanings: Readonly<Record<number, Meaning>> = {
 /** What an error that the SDK threw means. */
 export function meaningOf(error: unknown): Meaning {
   if (error instanceof Fault) return error.code === "store-unreachable" ? "unknown" : "refused";
-  const { name, status, code } = answerOf(error);
+  const { name, status, code, message } = answerOf(error);
+  // AWS and versitygw call it AccessDenied, as a missing right; only the text tells them apart.
+  if (/protected by object lock|WORM protected/i.test(message)) return "locked";
   const byName = meanings[name] ?? meanings[code];
   if (byName !== undefined) return byName;
   if (status === undefined) return "unknown";
   // A 404 with another name is not about an object.
   if (status === 404 && !/^(Unknown|UnknownError|Error)$/.test(name)) return "refused";
   return statusMeanings[status] ?? (status >= 500 || status < 300 ? "unknown" : "refused");
+}
+
+/** The same for a create-only write: under a locked object there is no room for another one. */
+export function writeMeaningOf(error: unknown): Meaning {
+  const meaning = meaningOf(error);
+  return meaning === "locked" ? "taken" : meaning;
 }
 
 /** How often the SDK sent the request before it gave up: a refusal of the second one may be due to the first one's success. */
@@ -152,6 +162,8 @@ export function s3Fault(
       );
     case "denied":
       return fault("store-denied", `cannot ${what}: ${said}`, deniedHint(answer));
+    case "locked":
+      return fault("store-locked", `cannot ${what}: the store keeps it under a lock`);
     case "region":
       return fault(
         "store-region",

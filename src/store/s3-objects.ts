@@ -14,7 +14,7 @@ import { crc32c, crc32cFromBase64, crc32cToBase64 } from "../crc32c.ts";
 import { bodyOf, watched, withoutLength } from "./s3-body.ts";
 import { headersOf, openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";
-import { attemptsOf, isNameless, meaningOf } from "./s3-faults.ts";
+import { attemptsOf, isNameless, meaningOf, writeMeaningOf } from "./s3-faults.ts";
 import { isObjectName, maximumDocumentBytes } from "./store.ts";
 import type { NameRange, ObjectEntry, ObjectHead } from "./store.ts";
 
@@ -36,7 +36,7 @@ export class Objects {
         await this.put(name, body, signal);
         return;
       } catch (error) {
-        const meaning = meaningOf(error);
+        const meaning = writeMeaningOf(error);
         if (signal.aborted || (meaning !== "taken" && meaning !== "conflict" && meaning !== "unknown")) throw error;
         const found = meaning === "conflict" ? undefined : await this.#readIfThere(name, signal, error);
         if (found !== undefined && Buffer.compare(found, body) === 0) return;

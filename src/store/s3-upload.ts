@@ -5,7 +5,7 @@ import { Fault, abortFault, throwIfAborted } from "../faults.ts";
 import { combineCrc32c, crc32c, crc32cFromBase64, crc32cToBase64 } from "../crc32c.ts";
 import { openPatience } from "./s3-client.ts";
 import type { Connection } from "./s3-client.ts";
-import { attemptsOf, meaningOf } from "./s3-faults.ts";
+import { attemptsOf, meaningOf, writeMeaningOf } from "./s3-faults.ts";
 import type { Meaning } from "./s3-faults.ts";
 import type { Objects } from "./s3-objects.ts";
 import { pull } from "./source.ts";
@@ -273,7 +273,7 @@ class Upload {
    */
   async #settled(error: unknown, patience: Patience): Promise<boolean> {
     const signal = this.#own.signal;
-    const meaning = meaningOf(error);
+    const meaning = writeMeaningOf(error);
     if (signal.aborted) throw error;
     if (meaning === "conflict" || meaning === "damaged") {
       this.#unsure ||= meaning === "conflict";

@@ -93,7 +93,12 @@ export async function plantData(
   return {
     snapshot,
     changes: {
-      data: { ...data, ...(await put(objects.data, bytes)), crc32c: crc32c(bytes) },
+      data: {
+        ...data,
+        ...(await put(objects.data, bytes)),
+        crc32c: crc32c(bytes),
+        compression: { format: "zstd", frames: [[data.plainBytes, bytes.length]] },
+      },
       note: await put(objects.note, Buffer.from(`how to restore ${snapshot}\n`)),
     },
   };
