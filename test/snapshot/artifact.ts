@@ -38,7 +38,7 @@ export interface Artifact {
 }
 
 /** Small, so that a small database has many. */
-export const artifactFrameBytes = 64 * 1024;
+const artifactFrameBytes = 64 * 1024;
 const sealBytes = 32;
 
 export async function makeArtifact({ snapshot, recipients, signer, number }: ArtifactOptions): Promise<Artifact> {
