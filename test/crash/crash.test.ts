@@ -110,7 +110,7 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
       const next = await run(place, ["backup", "--config", place.config]);
       expect(next.status, next.stderr).toBe(0);
       expect(await expectAllVerify(place)).toBe(left + 1);
-      expect(await readdir(place.spool)).toEqual([]);
+      expect((await readdir(place.spool)).filter((name) => name !== "catalog")).toEqual([]); // what `list` remembers
     },
   );
 
@@ -148,7 +148,7 @@ describe.each(["directory", "s3"] as const)("with the %s store", (kind) => {
       // A run that said it was done is listed; one that was killed right after its commit is listed too.
       expect(told).toBeGreaterThanOrEqual(finished);
       await lifeboatEnds(place);
-      expect(await readdir(place.spool)).toEqual([]);
+      expect((await readdir(place.spool)).filter((name) => name !== "catalog")).toEqual([]); // what `list` remembers
     },
     60_000 + rounds * 15_000,
   );
