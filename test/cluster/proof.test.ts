@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { patiently } from "./cluster.ts";
+import { startDaemon } from "./daemon.ts";
 import { startCluster, type ClusterOptions, type TestCluster } from "./harness.ts";
-import { openSite, type RunOptions, type Site } from "./site.ts";
+import { openSite, type ConfigInput, type RunOptions, type Site } from "./site.ts";
 
 /** Backups of real clusters are proven by HashKV of real members. */
 
@@ -193,5 +194,42 @@ describe("a learner", () => {
     const proven = await subject.backUp();
     expect(proven).toMatchObject({ proof: "proven", alone: false });
     expect(proven.agreeing).not.toContain(learner.name);
+  });
+});
+
+describe("a backup that nobody could vouch for in its run", () => {
+  const followersOnly = (config: ConfigInput): void => {
+    config.proof = { allowLeader: false };
+    config.schedules = [{ name: "rare", cron: "0 0 1 1 *" }];
+  };
+
+  test("is proven by the daemon when its member is back, and by the next daemon, too", async () => {
+    await using subject = await open({ minor: "3.6", members: 3 });
+    const { cluster, site } = subject;
+    await write(cluster);
+    const [, asked] = (await subject.backUp()).agreeing;
+    const follower = cluster.members.find(({ name }) => name === asked);
+    await follower?.stop("SIGKILL");
+    {
+      await using daemon = await startDaemon(site, { change: followersOnly });
+      const sealed = await daemon.next("backup.sealed");
+      expect(sealed).toMatchObject({ why: "too-few", passing: true, schedule: "rare" });
+      expect(await daemon.metric("lifeboat_proofs_total", 'schedule="rare"', 'verdict="sealed"')).toBe(1);
+      await follower?.start();
+      const proven = await daemon.next("backup.proven", undefined, 120_000);
+      expect(proven).toMatchObject({ backup: sealed["backup"], revision: sealed["revision"], schedule: "rare" });
+      expect(proven["agreeing"]).toContain(asked);
+      expect(await daemon.metric("lifeboat_proof_last_proven_timestamp_seconds", 'schedule="rare"')).toBeGreaterThan(0);
+      expect((await daemon.stop()).status).toBe(0);
+    }
+
+    await follower?.stop("SIGKILL");
+    const sealed = await site.run(["backup", "--json"], { change: followersOnly });
+    expect(JSON.parse(sealed.stdout)).toMatchObject({ proof: "sealed" });
+    await follower?.start();
+    const { backup } = JSON.parse(sealed.stdout) as Proven;
+    await using daemon = await startDaemon(site, { change: followersOnly });
+    expect(await daemon.next("schedule.read")).toHaveProperty("lastProvenMs");
+    expect(await daemon.next("backup.proven", undefined, 120_000)).toMatchObject({ backup });
   });
 });
