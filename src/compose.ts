@@ -31,6 +31,7 @@ import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
 import type { HashSpool } from "./snapshot/prove.ts";
+import { warnOfSkew } from "./snapshot/skew.ts";
 import { openSpool } from "./snapshot/spool.ts";
 import { openLocalTools } from "./stock/local.ts";
 import { openDirectoryStore } from "./store/directory.ts";
@@ -388,6 +389,7 @@ async function workBy(
       backup: async (request, signal) => {
         await sweepSpool(deps.spool, emit);
         const proving = { ...deps, keepUnproven: later.keep };
+        await warnOfSkew(deps, signal);
         const outcome = await later.besides(() => attemptBackup(proving, request, signal));
         if (outcome.kind === "committed") await expire(signal);
         return outcome;

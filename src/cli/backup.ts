@@ -4,6 +4,7 @@ import { formatInstant } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import { proofRowOf, rowOf } from "../repository/row.ts";
 import { previewBackup, runBackup, type BackupDependencies, type CommittedBackup } from "../snapshot/backup.ts";
+import { warnOfSkew } from "../snapshot/skew.ts";
 import { describeBackup, describeRow } from "./describe.ts";
 import { backupIfDue, type IfDue } from "./if-due.ts";
 import { refuseClosed } from "./lock.ts";
@@ -24,6 +25,7 @@ export async function backupCommand(environment: Environment, options: BackupOpt
   try {
     for (const { about, message } of tools.loaded.warnings) listener.emit({ name: "warning", about, message });
     const deps = await tools.backup(listener.emit);
+    await warnOfSkew(deps, signal);
     const schedule = scheduleOf(options);
     if (schedule !== undefined) {
       await sweepBefore(deps);

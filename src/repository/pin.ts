@@ -9,7 +9,7 @@ import type { Signer, TrustedKeys } from "./signature.ts";
 import { readSigned, writeSigned } from "./signed.ts";
 
 /** Characters of a reason at most. */
-export const pinReasonLength = 500;
+const pinReasonLength = 500;
 
 /** One entry of a backup's log of pins: created, never changed; the highest number decides. */
 const pinDocument = z.strictObject({

@@ -25,6 +25,7 @@ import {
   type Unit,
   type Units,
 } from "./collect.ts";
+import { describeSkew } from "./skew.ts";
 import { decideKeep, type HeldBackup, type RetentionPolicy, type Verdict } from "./keep.ts";
 
 /** What is too old by retention is found, told and removed: manifests first, their data a grace later, and what nobody ever committed. */
@@ -76,8 +77,6 @@ export interface RetentionSurvey {
   readonly aheadMs: number | undefined;
 }
 
-/** Clocks that differ more make every date of a backup doubtful. */
-const skewMs = 5 * 60_000;
 /** Manifests that are read at the same time. */
 const readAtOnce = 8;
 
@@ -187,13 +186,8 @@ export function requireClock({ storeNowMs, aheadMs }: Pick<RetentionSurvey, "sto
   const hint = "synchronise the clocks (chrony, systemd-timesyncd) of this host and of the store; nothing was removed";
   if (storeNowMs === undefined || aheadMs === undefined)
     throw new Fault("clock-skewed", "the store does not tell its time, so nothing can be called old", { hint });
-  if (Math.abs(aheadMs) <= skewMs) return;
-  const seconds = Math.round(Math.abs(aheadMs) / 1000);
-  throw new Fault(
-    "clock-skewed",
-    `the clock of this host is ${seconds} s ${aheadMs > 0 ? "ahead of" : "behind"} the store's (${formatInstant(storeNowMs)})`,
-    { hint },
-  );
+  const skew = describeSkew(storeNowMs, storeNowMs + aheadMs);
+  if (skew !== undefined) throw new Fault("clock-skewed", skew, { hint });
 }
 
 /**

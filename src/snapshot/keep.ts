@@ -53,7 +53,7 @@ const futureMs = 3_600_000;
 const endedMs = 31 * 86_400_000;
 
 /**
- * Decides what stays. In short (docs/retention.md says it at length):
+ * Decides what stays. In short (docs/operating/retention.md says it at length):
  * - Each lineage is judged by itself, so nothing that happens in one pushes backups out of another.
  * - Every rule is applied twice: to all backups, and to the proven ones alone. Unproven ones never push out a proven one.
  * - Imported, refused and future-dated backups are not counted and stay.

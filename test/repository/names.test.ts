@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import {
   formatBackupName,
   formatStamp,
+  goneName,
   isScheduleName,
   isSnapshotObject,
   isUlid,
@@ -10,8 +11,10 @@ import {
   parseBackupName,
   parseObjectName,
   parseStamp,
+  pinName,
   proofName,
   snapshotObjects,
+  snapshotOf,
   type ProofName,
 } from "../../src/repository/names.ts";
 import { isObjectName } from "../../src/store/store.ts";
@@ -63,6 +66,22 @@ describe("names", () => {
         expect(parseObjectName(name)).toEqual({ kind: "proof", lineage, proof });
         expect(isObjectName(name)).toBe(true);
         expect(isSnapshotObject(lineage, name)).toBe(false);
+      }),
+    );
+  });
+
+  test("every pin's and every mark's name comes back as it was, and numbers have one spelling", () => {
+    fc.assert(
+      fc.property(ulids, ulids, backups, fc.integer({ min: 1, max: 999_999 }), (lineage, snapshot, backup, number) => {
+        const pin = pinName(lineage, backup, number);
+        const mark = goneName(lineage, snapshot);
+        expect(parseObjectName(pin)).toEqual({ kind: "pin", lineage, backup, number });
+        expect(parseObjectName(mark)).toEqual({ kind: "gone", lineage, snapshot });
+        expect([pin, mark].every(isObjectName)).toBe(true);
+        expect([pin, mark].some((name) => isSnapshotObject(lineage, name))).toBe(false);
+        expect(parseObjectName(pin.replace(`.${number}.json`, `.0${number}.json`))).toBeUndefined();
+        for (const object of Object.values(snapshotObjects(lineage, snapshot, true)))
+          expect(snapshotOf(object)).toBe(snapshot);
       }),
     );
   });
