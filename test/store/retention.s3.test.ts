@@ -84,7 +84,8 @@ describe.each(["plain", "versioned"] as const)("in a %s bucket", (kind) => {
 
   test("a pinned backup stays, and goes when it is not pinned any more", async () => {
     const place = await openPlace(root, { server, bucket: "backups" });
-    const [{ backup: oldest = "" } = {}] = await plantAll(place, 3);
+    const [first] = await plantAll(place, 3);
+    const oldest = first?.backup ?? "";
     const pinned = await command(place, ["pin", oldest, "--reason", "audit"]);
     expect(pinned.status, pinned.stderr).toBe(0);
     expect((await expire(place)).backups.find(({ backup }) => backup === oldest)).toMatchObject({
