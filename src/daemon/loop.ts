@@ -91,6 +91,8 @@ interface State {
   /** Not before this time, after a failure. */
   retryAtMs: number;
   wakeAtMs: number;
+  /** From then until it wakes, nothing can be due; undefined: it was not looked at since something changed. */
+  idleFromMs: number | undefined;
   stale: boolean;
 }
 
@@ -105,6 +107,7 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     failures: 0,
     retryAtMs: 0,
     wakeAtMs: 0,
+    idleFromMs: undefined,
     stale: false,
   };
 }
@@ -121,7 +124,11 @@ async function readFreshness(deps: LoopDependencies, states: readonly State[], s
     const own = backups.filter((backup) => backup.name.kind === "slot" && backup.name.schedule === name);
     const past = own.filter((backup) => backup.name.timeMs <= nowMs);
     // What this process knows to be committed stays known, whatever a listing says.
-    state.slots = [...new Set([...state.slots, ...own.map((backup) => backup.name.timeMs)])].toSorted((a, b) => a - b);
+    state.idleFromMs = undefined;
+    state.slots = remember(
+      state.slots,
+      own.map((backup) => backup.name.timeMs),
+    );
     warnOfFuture(deps, name, state.slots, nowMs);
     deps.emit({
       name: "schedule.read",
@@ -176,18 +183,20 @@ async function lastProven(
   own: readonly ListedBackup[],
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  const manifest =
-    belief === undefined ? undefined : await newestProven(deps.store, listing, own, belief, signal);
+  const manifest = belief === undefined ? undefined : await newestProven(deps.store, listing, own, belief, signal);
   return manifest === undefined ? undefined : Date.parse(manifest.committedAt);
 }
 
 async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): Promise<void> {
   const { schedule } = state;
   const nowMs = deps.clock.now();
+  // A clock that was put back is another matter, and every look of a rare schedule costs a walk through years.
+  if (state.idleFromMs !== undefined && state.idleFromMs <= nowMs && nowMs < state.wakeAtMs) return;
   const due = decideDue(
     { ...schedule, delayMs: state.delayMs, newestSlotMs: newestSlot(state.slots, nowMs), starting: state.starting },
     nowMs,
   );
+  state.idleFromMs = due.kind === "due" ? undefined : nowMs;
   if (due.kind === "never") {
     state.wakeAtMs = Infinity;
     return;
@@ -210,6 +219,7 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   if (state.failures > 0 && nowMs < state.retryAtMs && state.retryAtMs - nowMs <= longestRetryMs) {
     state.wakeAtMs = state.retryAtMs;
     return;
+  }
   const closed = await deps.during(() => deps.gate(signal));
   if (signal.aborted) return;
   if (closed !== undefined) {
@@ -218,11 +228,21 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     state.wakeAtMs = nowMs + heldMs;
     return;
   }
-  }
   if (due.missed > 0 && state.failures === 0) {
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
   }
   await serve(deps, state, due.slotMs, signal);
+}
+
+/** A daemon runs for years; what is older than so many slots decides nothing any more. */
+const slotsKept = 10_000;
+
+function remember(slots: readonly number[], more: readonly number[]): readonly number[] {
+  const newest = slots.at(-1);
+  // The usual case, and the only one that happens often.
+  if (more.length === 1 && (newest === undefined || (more[0] ?? 0) > newest))
+    return [...slots, ...more].slice(-slotsKept);
+  return [...new Set([...slots, ...more])].toSorted((a, b) => a - b).slice(-slotsKept);
 }
 
 /** The newest committed slot that does not lie in the future. */
@@ -240,7 +260,7 @@ async function serve(deps: LoopDependencies, state: State, slotMs: number, signa
     state.wakeAtMs = state.retryAtMs;
     return;
   }
-  state.slots = [...state.slots, slotMs].toSorted((a, b) => a - b);
+  state.slots = remember(state.slots, [slotMs]);
   state.failures = 0;
   state.starting = false;
   state.stale = outcome.kind === "superseded";

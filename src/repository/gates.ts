@@ -62,9 +62,9 @@ export interface Judgement {
 /** A holder renews once a minute. */
 export const renewEveryMs = 60_000;
 /** Silent for longer, it is said not to live any more. */
-export const aliveMs = 5 * renewEveryMs;
+const aliveMs = 5 * renewEveryMs;
 /** An entry that cannot be read stops everybody for as long, and not for ever: anybody who may write to the store can leave one. */
-export const unreadableMs = 3_600_000;
+const unreadableMs = 3_600_000;
 /** Clocks differ a little; further in the future a time says nothing. */
 const clocksDifferMs = 600_000;
 

@@ -25,7 +25,7 @@ import {
 
 const shortText = z.string().max(200);
 const author = z.strictObject({ host: shortText, user: shortText, pid: z.int().nonnegative(), version: shortText });
-export const reasonLength = 500;
+const reasonLength = 500;
 
 const lockEntry = z.strictObject({
   schema: z.literal("etcd-lifeboat/lock/v1"),

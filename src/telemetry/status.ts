@@ -15,9 +15,9 @@ export interface Status {
   readonly store: { readonly up: boolean; readonly backups: number | undefined; readonly message: string } | undefined;
   /** The runs that are going on, oldest first. */
   readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
-  /** Why the configuration of the last reload is not in force; undefined: it is. */
   /** What keeps backups from being taken, in words; undefined: nothing. */
   readonly held: string | undefined;
+  /** Why the configuration of the last reload is not in force; undefined: it is. */
   readonly refused: string | undefined;
   /** What went wrong lately, newest first. */
   readonly troubles: readonly Trouble[];
@@ -66,8 +66,8 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
     diverged: [],
     store: undefined,
     running: [],
-    refused: undefined,
     held: undefined,
+    refused: undefined,
     troubles: [],
   };
 
@@ -100,7 +100,6 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
           ),
         };
         break;
-      case "config.refused":
       case "lock.observed":
         status = { ...status, held: holdOf(event) };
         break;
@@ -110,6 +109,7 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
       case "schedule.held":
         onTrouble(`schedule ${event.schedule}`, `no backup now: ${event.message}`);
         break;
+      case "config.refused":
         status = { ...status, refused: redact(event.message) };
         onTrouble("configuration", event.message);
         break;
@@ -150,7 +150,10 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
         onTrouble(event.schedule === undefined ? "backup" : `schedule ${event.schedule}`, event.message);
         break;
       case "member.diverged":
-        status = { ...status, diverged: [...without(status.diverged, [event.member]), event.member].slice(-mostDiverged) };
+        status = {
+          ...status,
+          diverged: [...without(status.diverged, [event.member]), event.member].slice(-mostDiverged),
+        };
         onTrouble(`member ${event.member}`, `holds other data than the majority: ${event.reason}`);
         break;
       case "backup.proven": {

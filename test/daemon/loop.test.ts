@@ -8,6 +8,7 @@ import { createLineage } from "../../src/repository/lineage.ts";
 import { writeManifest } from "../../src/repository/manifest.ts";
 import { formatBackupName, manifestName } from "../../src/repository/names.ts";
 import type { BackupOutcome, BackupRequest, FailedBackup } from "../../src/snapshot/backup.ts";
+import { unknown } from "../../src/snapshot/prove.ts";
 import { steeredClock, type SteeredClock } from "../fakes/clock.ts";
 import { memoryStore, type MemoryStore } from "../fakes/store.ts";
 import { lineageId, repositoryId, sampleManifest } from "../repository/sample.ts";
@@ -27,9 +28,9 @@ interface Loop {
   readonly instead: (() => Promise<BackupOutcome | FailedBackup>)[];
   /** Whether the loop waits for work that takes as long as it takes: a backup, or the store's answer. */
   readonly busy: { readonly now: number };
-  readonly stop: () => Promise<void>;
   /** Why no backup may begin. */
   readonly gate: { closed: Fault | undefined };
+  readonly stop: () => Promise<void>;
 }
 
 async function openLoop(
@@ -41,8 +42,8 @@ async function openLoop(
   const attempts: string[] = [];
   const instead: (() => Promise<BackupOutcome | FailedBackup>)[] = [];
   const busy = { now: 0 };
-  const controller = new AbortController();
   const gate: Loop["gate"] = { closed: undefined };
+  const controller = new AbortController();
   const deps: LoopDependencies = {
     cluster: "prod",
     schedules: (options.names ?? ["hourly"]).map((name) => ({
@@ -68,8 +69,8 @@ async function openLoop(
         throw error;
       }
     },
-    onTurn: () => undefined,
     gate: async () => gate.closed,
+    onTurn: () => undefined,
     during: async (work) => {
       busy.now += 1;
       try {
@@ -88,8 +89,8 @@ async function openLoop(
     attempts,
     instead,
     busy,
-    stop: async () => {
     gate,
+    stop: async () => {
       controller.abort(new Fault("interrupted", "stop"));
       await running;
     },
@@ -318,7 +319,6 @@ describe("the schedules", () => {
     expect(loop.clock.sleepers()).toBe(0);
   });
 
-  test("that are retired end after the backup that runs, and at once where none does", async () => {
   test("wait while the gate is closed, say why once a slot and not as a failure, and catch up with one backup", async () => {
     const loop = await openLoop();
     loop.gate.closed = new Fault("paused", "the repository is paused");
@@ -338,6 +338,7 @@ describe("the schedules", () => {
     await loop.stop();
   });
 
+  test("that are retired end after the backup that runs, and at once where none does", async () => {
     const clock = steeredClock(start);
     const retire = new AbortController();
     let finish = (): void => undefined;
@@ -355,8 +356,8 @@ describe("the schedules", () => {
         events.push(signal.aborted ? "aborted" : "end");
         return { kind: "superseded", lineage: lineageId, backup: "20260301T120000Z.slot.a" };
       },
-      onTurn: () => undefined,
       gate: async () => undefined,
+      onTurn: () => undefined,
       during: (work) => work(),
       retire: retire.signal,
     };
@@ -384,8 +385,8 @@ describe("the schedules", () => {
       clock,
       emit: () => undefined,
       backup: () => Promise.reject(new TypeError("x is not a function")),
-      onTurn: () => undefined,
       gate: async () => undefined,
+      onTurn: () => undefined,
       during: (work) => work(),
     };
     await expect(runSchedules(deps, calm)).rejects.toThrow(TypeError);
