@@ -63,7 +63,13 @@ async function openLoop(
       if (next !== undefined) return next();
       try {
         const manifest = await commit(store, request.slotMs, request.schedule, clock.now());
-        return { kind: "committed", manifest, manifestSha256: "0".repeat(64), finding: unknown("not asked"), proof: undefined };
+        return {
+          kind: "committed",
+          manifest,
+          manifestSha256: "0".repeat(64),
+          finding: unknown("not asked"),
+          proof: undefined,
+        };
       } catch (error) {
         if (isFault(error)) return { kind: "failed", fault: error, phase: "choose" };
         throw error;
