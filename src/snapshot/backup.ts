@@ -11,13 +11,14 @@ import {
   type ListedBackup,
   type Listing,
 } from "../repository/catalog.ts";
-import { formatId, formatInstant } from "../repository/documents.ts";
+import { formatId } from "../repository/documents.ts";
 import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
 import { createLineage, findContradiction, judgeHistory, type LineageHistory } from "../repository/lineage.ts";
-import { labelLength, manifestSchemaId, type Manifest, type ManifestMember } from "../repository/manifest.ts";
+import { labelLength, type Manifest } from "../repository/manifest.ts";
 import { formatBackupName, type BackupName } from "../repository/names.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
-import { commitBackup, type Commit, type CommitDependencies, type Draft } from "./commit.ts";
+import { commitBackup, type Commit, type CommitDependencies } from "./commit.ts";
+import { writeDraft } from "./draft.ts";
 import { PhaseTimer } from "./phases.ts";
 import type { Claim, Finding, ProveDependencies } from "./prove.ts";
 import { startProving } from "./proving.ts";
@@ -443,88 +444,4 @@ function foreign(seen: string): Fault {
   return new Fault("lineage-foreign", `another history than the repository's: ${seen}`, {
     hint: "if the cluster was restored or made anew on purpose, run: etcd-lifeboat adopt",
   });
-}
-
-function writeDraft(
-  deps: BackupDependencies,
-  request: BackupRequest,
-  known: Position & {
-    readonly backup: string;
-    readonly facts: ClusterFacts;
-    readonly taken: Taken;
-    readonly startedMs: number;
-  },
-): Draft {
-  const { facts, taken, history, identity } = known;
-  const { before, source } = taken;
-  return {
-    schema: manifestSchemaId,
-    tool: { name: "etcd-lifeboat", version: deps.toolVersion },
-    repository: identity.id,
-    lineage: history.lineage.lineage,
-    backup: known.backup,
-    trigger: request.trigger,
-    slot: request.trigger === "schedule" ? { schedule: request.schedule, time: formatInstant(request.slotMs) } : null,
-    label: request.trigger === "demand" ? (request.label ?? null) : null,
-    startedAt: formatInstant(known.startedMs),
-    cluster: { name: deps.cluster, id: formatId(facts.clusterId) },
-    source: {
-      memberId: formatId(before.memberId),
-      name: source.member.name,
-      url: source.member.seen.up ? source.member.seen.address.url : "",
-      version: before.version,
-      learner: before.learner,
-      leader: before.leader === before.memberId,
-      raftTerm: before.raftTerm,
-      raftIndex: before.raftIndex,
-      reason: source.reason,
-    },
-    live: {
-      quorum: facts.quorum,
-      highestRevision: highest([history.highestRevision, facts.highestRevision, before.revision, taken.facts.revision]),
-      highestRaftIndex: highest([history.highestRaftIndex, facts.highestRaftIndex, before.raftIndex]),
-      members: facts.members.map((member) => manifestMember(member.started ? member : { ...member, name: "" })),
-      alarms: (facts.alarms ?? []).map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })),
-      v2: facts.v2,
-    },
-    content: writeContent(taken),
-    samples: [...taken.facts.samples],
-  };
-}
-
-/** What a scanned file says of itself, in the manifest's form. */
-export function writeContent({ facts, drained }: Pick<Taken, "facts" | "drained">): Manifest["content"] {
-  return {
-    revision: facts.revision,
-    compactRevision: facts.compactRevision,
-    hashKv: facts.hashKv,
-    consistentIndex: facts.consistentIndex,
-    term: facts.term ?? null,
-    storageVersion: facts.storageVersion ?? null,
-    clusterVersion: facts.clusterVersion ?? null,
-    keys: facts.keys,
-    rows: facts.rows,
-    leases: facts.leases,
-    authEnabled: facts.authEnabled,
-    dbBytes: drained.dbBytes,
-    logicalBytes: facts.logicalBytes,
-    members: facts.members.map(manifestMember),
-    alarms: facts.alarms.map(({ memberId, kind }) => ({ memberId: formatId(memberId), kind })),
-    seal: drained.seal,
-  };
-}
-
-function manifestMember(member: {
-  readonly id: bigint;
-  readonly name: string;
-  readonly peerUrls: readonly string[];
-  readonly clientUrls: readonly string[];
-  readonly learner: boolean;
-}): ManifestMember {
-  const { id, name, peerUrls, clientUrls, learner } = member;
-  return { id: formatId(id), name, peerUrls: [...peerUrls], clientUrls: [...clientUrls], learner };
-}
-
-function highest(values: readonly bigint[]): bigint {
-  return values.reduce((top, value) => (value > top ? value : top), 0n);
 }

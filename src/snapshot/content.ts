@@ -1,7 +1,7 @@
 import { Fault, isFault } from "../faults.ts";
 import { toJson } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
-import { writeContent } from "./backup.ts";
+import { writeContent } from "./draft.ts";
 import type { Scan } from "./take.ts";
 
 /**

@@ -9,7 +9,7 @@ import { writeManifest, type Manifest } from "../../src/repository/manifest.ts";
 import { formatBackupName, manifestName, snapshotObjects } from "../../src/repository/names.ts";
 import type { Signer } from "../../src/repository/signature.ts";
 import { createAge, type AgeRecipient } from "../../src/snapshot/age.ts";
-import { writeContent } from "../../src/snapshot/backup.ts";
+import { writeContent } from "../../src/snapshot/draft.ts";
 import { writeRestoreNote } from "../../src/snapshot/note.ts";
 import { compressFrames, type Frame } from "../../src/snapshot/zstd.ts";
 import { memoryStore, type MemoryStore } from "../fakes/store.ts";
