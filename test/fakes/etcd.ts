@@ -14,7 +14,15 @@ import type {
 import { abortFault, Fault, throwIfAborted } from "../../src/faults.ts";
 
 export type FakeCall =
-  "members" | "status" | "alarms" | "hashKv" | "linearizableRead" | "v2Content" | "defragmenting" | "diskTimes" | "snapshot";
+  | "members"
+  | "status"
+  | "alarms"
+  | "hashKv"
+  | "linearizableRead"
+  | "v2Content"
+  | "defragmenting"
+  | "diskTimes"
+  | "snapshot";
 
 /** One scripted member. Everything may be changed while the fake is in use; the next call sees it. */
 export interface FakeMember {

@@ -190,7 +190,9 @@ describe("a backup that may be proven later", () => {
     compacted.etcd.script.members.forEach((member) => {
       member.fail = { hashKv: new Fault("etcd-compacted", "compacted") };
     });
-    expect((await backUp(compacted, { keepUnproven: async (unproven) => void kept.push(unproven) })).finding).toMatchObject({
+    expect(
+      (await backUp(compacted, { keepUnproven: async (unproven) => void kept.push(unproven) })).finding,
+    ).toMatchObject({
       why: "compacted",
     });
     expect(kept).toEqual([]);
