@@ -71,7 +71,7 @@ describe.each(chosen)("etcd $minor, $members members, TLS $tls, users $auth", ({
     test("with one member down the others prove it", async () => {
       const down = cluster.members.at(-1);
       await down?.stop();
-      const proof = await backUp(site).finally(() => down?.start());
+      const proof = await backUp(site).finally(async () => await down?.start());
       expect(proof).toMatchObject({ verdict: "proven", voters: members });
       expect(proof.agreeing).not.toContain(down?.name);
     });
@@ -79,7 +79,11 @@ describe.each(chosen)("etcd $minor, $members members, TLS $tls, users $auth", ({
     const withoutQuorum = async <T>(look: (down: readonly TestMember[]) => Promise<T>): Promise<T> => {
       const down = cluster.members.slice(0, Math.floor(members / 2) + 1);
       await Promise.all(down.map((member) => member.stop()));
-      return await look(down).finally(() => Promise.all(down.map((member) => member.start())));
+      try {
+        return await look(down);
+      } finally {
+        await Promise.all(down.map((member) => member.start()));
+      }
     };
 
     const [byPassword, byCertificate] = auth ? [test, none] : [none, test];
