@@ -23,6 +23,9 @@ interface BackupAnswer {
   readonly encrypted: boolean;
   readonly quorum: boolean | null;
   readonly trigger: string;
+  readonly reason: string;
+  readonly agreeing: readonly string[];
+  readonly diverged: readonly string[];
 }
 
 interface Shown {
@@ -79,7 +82,10 @@ describe.each(minors)("etcd %s", { timeout: 180_000 }, (minor) => {
     expect(BigInt(backup.revision)).toBe(revision);
 
     const list = await site.json<{ backups: readonly unknown[]; refused: readonly unknown[] }>(["list"]);
-    const { schema: _, ...listed } = backup;
+    // What members said is told of the run, and later by show.
+    const { schema: _, reason, agreeing, diverged, ...listed } = backup;
+    expect(agreeing.length * 2, reason).toBeGreaterThan(cluster.members.length);
+    expect(diverged).toEqual([]);
     expect(list).toMatchObject({ schema: "etcd-lifeboat/list/v1", refused: [], backups: [listed] });
     const shown = await site.json<Shown>(["show", "latest"]);
     expect(shown.content.revision).toBe(backup.revision);
