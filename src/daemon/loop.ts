@@ -251,7 +251,9 @@ function newestSlot(slots: readonly number[], nowMs: number): number | undefined
 }
 
 async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
-  const outcome = await deps.backup({ trigger: "schedule", schedule: state.schedule.name, slotMs }, signal);
+  // It may take hours, and what follows it a while: the loop is not hung.
+  const request = { trigger: "schedule", schedule: state.schedule.name, slotMs } as const;
+  const outcome = await deps.during(() => deps.backup(request, signal));
   if (outcome.kind === "failed") {
     if (signal.aborted) return;
     state.failures += 1;

@@ -319,6 +319,23 @@ describe("the schedules", () => {
     await loop.stop();
   });
 
+  test("are not hung while a backup takes hours", async () => {
+    const loop = await openLoop();
+    expect(loop.busy.now).toBe(0);
+    let end = (): void => undefined;
+    const long = new Promise<void>((resolve) => (end = resolve));
+    loop.instead.push(async () => {
+      await long;
+      return { kind: "failed", fault: new Fault("failed", "after hours"), phase: "upload" };
+    });
+    await loop.clock.advance(hour);
+    expect([loop.attempts.length, loop.busy.now]).toEqual([2, 1]);
+    end();
+    await loop.clock.advance(0);
+    expect(loop.busy.now).toBe(0);
+    await loop.stop();
+  });
+
   test("end promptly when they are told to, also in the middle of a backup", async () => {
     const loop = await openLoop();
     await loop.stop();
