@@ -52,7 +52,7 @@ export async function findForeignHistory(
   const found = { clusterId: formatId(facts.clusterId), revision: live.revision, parent: newest.lineage };
   if (judgement.kind === "foreign") return { ...found, seen: judgement.seen };
   const samples = histories.find(({ lineage }) => lineage === judgement.history.lineage)?.newest?.samples ?? [];
-  await using taken = await takeSnapshot(deps, facts, samples, new Set(), run, phases, signal);
+  await using taken = await takeSnapshot(deps, facts, samples, new Set(), run, () => undefined, phases, signal);
   const contradiction = findContradiction(samples, taken.facts.probed);
   return contradiction === undefined ? undefined : { ...found, seen: contradiction };
 }

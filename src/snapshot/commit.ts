@@ -7,12 +7,12 @@ import { goneName, manifestName, snapshotObjects } from "../repository/names.ts"
 import type { Signer } from "../repository/signature.ts";
 import type { Store, Uploaded } from "../store/store.ts";
 import type { AgeRecipient } from "./age.ts";
-import { encodeBytes, encodeSpool, type Decryption, type Encoding } from "./encode.ts";
+import { encodeBytes, type Decryption } from "./encode.ts";
 import { readExtras } from "./extras.ts";
 import { writeRestoreNote } from "./note.ts";
 import type { PhaseTimer } from "./phases.ts";
-import { sealBytes } from "./seal.ts";
-import { SealCheck, checkSeal, decodeObject, exhaust, readStored } from "./stored.ts";
+import { checkSeal, decodeObject, exhaust, readStored } from "./stored.ts";
+import type { Stored, Storing } from "./storing.ts";
 
 /** How backups of a repository are encoded, verified and signed; from its configuration. */
 export interface Encoder {
@@ -52,38 +52,31 @@ export type Commit =
 export async function commitBackup(
   deps: CommitDependencies,
   draft: Draft,
-  spoolPath: string,
-  snapshotId: string,
+  storing: Storing,
   settled: (() => Promise<unknown>) | undefined,
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<Commit> {
   const { store, encoder, clock } = deps;
+  const { snapshotId } = storing.target;
   const objects = snapshotObjects(draft.lineage, snapshotId, encoder.recipients.length > 0);
   const { extras, extrasMissing } = await phases.run("extras", () => storeExtras(deps, objects.extras, signal));
   failpoint("extras-stored");
-  const plainBytes = draft.content.dbBytes + sealBytes;
-  const { compressionLevel, recipients, readBackBelowBytes } = encoder;
-  // A checksum vouches for what was uploaded, not for what the spool gave: without a read-back the bytes are compared with the seal as they are encoded.
-  const encoded = readBackBelowBytes === undefined ? undefined : new SealCheck(draft.content);
-  const onPlain = encoded === undefined ? undefined : (bytes: Uint8Array): void => encoded.update(bytes);
-  const encoding = encodeSpool(spoolPath, { compressionLevel, recipients, plainBytes, onPlain }, signal);
-  const uploaded = await phases.run("upload", (progress) => {
-    return store.upload(objects.data, counted(encoding.bytes, progress), signal);
-  });
+  const { recipients } = encoder;
+  const stored = await phases.run("upload", (progress) => storing.finish(progress, signal));
   failpoint("data-uploaded");
   const data: Omit<Manifest["data"], "verified"> = {
-    object: objects.data,
-    ...uploaded,
-    plainBytes,
+    object: stored.object,
+    ...stored.uploaded,
+    plainBytes: storing.plainBytes,
     compression: {
       format: "zstd",
-      frames: encoding.facts().frames.map((frame) => [frame.plainBytes, frame.storedBytes]),
+      frames: stored.encoding.facts().frames.map((frame) => [frame.plainBytes, frame.storedBytes]),
     },
     encryption: recipients.length === 0 ? null : { format: "age-v1", recipients: recipients.map(({ text }) => text) },
   };
   const verified = await phases.run("readback", (progress) =>
-    verifyStored(deps, data, draft, encoding, encoded, progress, signal),
+    verifyStored(deps, data, draft, stored, progress, signal),
   );
   failpoint("data-read-back");
   await settled?.();
@@ -135,8 +128,7 @@ async function verifyStored(
   { store, encoder }: CommitDependencies,
   data: Omit<Manifest["data"], "verified">,
   draft: Draft,
-  encoding: Encoding,
-  encoded: SealCheck | undefined,
+  { encoding, encoded }: Stored,
   progress: (doneBytes: number, totalBytes: number) => void,
   signal: AbortSignal,
 ): Promise<Manifest["data"]["verified"]> {
@@ -202,19 +194,6 @@ async function storeNote(
   const { storedBytes, sha256 } = await store.upload(object, once(bytes), signal);
   await exhaust(readStored(store, { object, storedBytes, sha256 }, signal));
   return { object, storedBytes, sha256 };
-}
-
-async function* counted(
-  source: AsyncIterable<Uint8Array>,
-  progress: (doneBytes: number, totalBytes: number | undefined) => void,
-): AsyncGenerator<Uint8Array, void, void> {
-  let bytes = 0;
-  for await (const chunk of source) {
-    bytes += chunk.length;
-    yield chunk;
-    failpoint("data-half-uploaded");
-    progress(bytes, undefined);
-  }
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {

@@ -11,6 +11,7 @@ import { formatBackupName } from "../repository/names.ts";
 import type { BackupDependencies } from "./backup.ts";
 import { believe, checkLabel, committedFacts } from "./backup.ts";
 import { commitBackup } from "./commit.ts";
+import { startStoring } from "./storing.ts";
 import { writeContent } from "./draft.ts";
 import { PhaseTimer } from "./phases.ts";
 import { sealBytes } from "./seal.ts";
@@ -61,6 +62,8 @@ export async function importSnapshot(
       deps.clock.now(),
       signal,
     );
+    const target = { lineage: lineage.lineage, snapshotId: deps.newId() };
+    await using storing = startStoring(deps, target, file.path, drained);
     const commit = await commitBackup(
       // The extras belong to the cluster of today, not to a file of unknown origin.
       { ...deps, encoder: { ...deps.encoder, extras: [] } },
@@ -80,8 +83,7 @@ export async function importSnapshot(
         content: writeContent({ facts, drained }),
         samples: [...facts.samples],
       },
-      file.path,
-      deps.newId(),
+      storing,
       undefined,
       phases,
       signal,

@@ -31,14 +31,19 @@ export type Scan = (
 ) => Promise<SnapshotFacts>;
 
 /** A snapshot in the spool whose seal was checked and whose structure was read. Dispose it to remove the spool file. */
-export interface Taken extends AsyncDisposable {
+export interface Taken<Begun = unknown> extends AsyncDisposable {
   readonly path: string;
   readonly drained: Drained;
   readonly facts: SnapshotFacts;
   readonly source: Candidate;
   /** What the source said of itself on the same connection, just before the stream. */
   readonly before: MemberStatus;
+  /** What was begun beside the scan. */
+  readonly begun: Begun;
 }
+
+/** Begins with a spooled snapshot while it is scanned; disposed when its member is given up, or with what was taken. */
+export type Begin<Begun> = (path: string, drained: Drained) => Begun;
 
 /** How many members are tried in one run. */
 const sourcesAtMost = 3;
@@ -53,22 +58,23 @@ const airBytes = 16 * 1024 * 1024;
  * Takes one snapshot from the fittest member, and from the next one when that fails; from one of `avoid` only where others fail. The result is complete, sealed and readable; anything less
  * rejects: with `no-source` when no member is fit, else with the last member's fault.
  */
-export async function takeSnapshot(
+export async function takeSnapshot<Begun extends AsyncDisposable | undefined>(
   deps: TakeDependencies,
   facts: ClusterFacts,
   probe: Parameters<Scan>[1],
   avoid: ReadonlySet<bigint>,
   run: string,
+  begin: Begin<Begun>,
   phases: PhaseTimer,
   signal: AbortSignal,
-): Promise<Taken> {
+): Promise<Taken<Begun>> {
   const choice = preferOthers(chooseSources(facts), avoid);
   let last: Fault | undefined;
   for (const candidate of choice.candidates.slice(0, sourcesAtMost)) {
     const { name } = candidate.member;
     deps.emit({ name: "source.chosen", run, member: name, reason: candidate.reason, rejected: choice.rejected });
     try {
-      return await takeFrom(deps, facts, candidate, probe, run, phases, signal);
+      return await takeFrom(deps, facts, candidate, probe, run, begin, phases, signal);
     } catch (error) {
       if (signal.aborted) throw abortFault(signal);
       // A full spool is full for every member.
@@ -108,15 +114,16 @@ export function spoolNeed(dbBytes: number): number {
   return Math.ceil(dbBytes * growthFactor) + airBytes;
 }
 
-async function takeFrom(
+async function takeFrom<Begun extends AsyncDisposable | undefined>(
   deps: TakeDependencies,
   facts: ClusterFacts,
   source: Candidate,
   probe: Parameters<Scan>[1],
   run: string,
+  begin: Begin<Begun>,
   phases: PhaseTimer,
   signal: AbortSignal,
-): Promise<Taken> {
+): Promise<Taken<Begun>> {
   const { seen } = source.member;
   if (!seen.up) throw seen.fault;
   const expected = { clusterId: facts.clusterId, memberId: source.member.id };
@@ -139,6 +146,8 @@ async function takeFrom(
     return result;
   });
   failpoint("spool-drained");
+  const begun = begin(file.path, drained);
+  stack.use(begun);
   const scanned = await phases.run("scan", () => deps.scan(file.path, probe, signal));
   failpoint("snapshot-scanned");
   // The source had reached what the cluster agreed on, and said so, before the stream began: a file below that is not what was asked for.
@@ -155,6 +164,7 @@ async function takeFrom(
     facts: scanned,
     source,
     before,
+    begun,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
