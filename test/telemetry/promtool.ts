@@ -4,18 +4,23 @@ import { delimiter, join } from "node:path";
 
 /** What `promtool check metrics` says of a page; nothing when it is clean. A missing promtool is a failure. */
 export function checkMetrics(page: string): string {
-  const done = spawnSync(promtool(), ["check", "metrics"], { input: page, encoding: "utf8", timeout: 30_000 });
+  const done = spawnSync(findTool("promtool"), ["check", "metrics"], {
+    input: page,
+    encoding: "utf8",
+    timeout: 30_000,
+  });
   if (done.error !== undefined) throw done.error;
   const said = `${done.stdout}${done.stderr}`.trim();
   return done.status === 0 ? said : `${said}\npromtool ended with status ${done.status}`.trim();
 }
 
-function promtool(): string {
+/** Where one of Prometheus' programs is; a missing one is a failure. */
+export function findTool(name: "promtool"): string {
   const folders = [...(process.env["PATH"] ?? "").split(delimiter), join(import.meta.dirname, "../../.cache/bin")];
-  const found = folders.map((folder) => join(folder, "promtool")).find((path) => existsSync(path));
+  const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
   if (found === undefined) {
     throw new Error(
-      "promtool is missing: install Prometheus (Debian: apt-get install prometheus) or put promtool into .cache/bin",
+      `${name} is missing: run scripts/servers tools, or install Prometheus (Debian: apt-get install prometheus)`,
     );
   }
   return found;
