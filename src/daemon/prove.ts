@@ -208,6 +208,7 @@ function recalled(deps: LaterDependencies, entry: CatalogEntry): readonly Waitin
     revision: content.revision,
     compactRevision: content.compactRevision,
     hashKv: content.hashKv,
+    keys: content.keys,
     path: undefined,
   };
   const committed = { manifest, manifestSha256 };

@@ -32,6 +32,7 @@ export async function proveLive(deps: LiveDependencies, manifest: Manifest, sign
     revision: content.revision,
     compactRevision: content.compactRevision,
     hashKv: content.hashKv,
+    keys: content.keys,
     // There is no file before a member's answer needs one.
     path: manifest.data.object,
   };

@@ -39,6 +39,8 @@ export interface Claim {
   readonly compactRevision: bigint;
   /** HashKV of the file at both. */
   readonly hashKv: number;
+  /** Live keys of the file. */
+  readonly keys: number;
   /** The spooled snapshot; undefined where it is gone, so that it can only be compared at its own compaction revision. */
   readonly path: string | undefined;
 }
@@ -179,6 +181,7 @@ function gather(
     allowLeader: deps.proof.allowLeader,
     revision: claim.revision,
     compactRevision: claim.compactRevision,
+    keys: claim.keys,
     hashes,
     hashable: claim.path !== undefined,
     answers,

@@ -46,6 +46,8 @@ export interface Evidence {
   readonly compactRevision: bigint;
   /** HashKV of the file by compaction revision. */
   readonly hashes: ReadonlyMap<bigint, number>;
+  /** Live keys of the file. */
+  readonly keys: number;
   /** False where the file is gone, so that no other compaction revision can be hashed. */
   readonly hashable: boolean;
   /** In the order of asking. */
@@ -270,7 +272,13 @@ function readAnswer(evidence: Evidence, { member, atHead, outcome }: Answer): Re
   }
   const expected = evidence.hashes.get(compactRevision);
   const decided = { compactRevision, hash };
-  if (expected !== undefined) return { kind: expected === hash ? "equal" : "other", decided };
+  if (expected === hash) return { kind: "equal", decided };
+  // Where nothing is kept, etcd leaves out nothing (hash.go): equal members differ then while they have removed more or fewer old rows.
+  if (expected !== undefined && evidence.keys === 0 && compactRevision >= 0n) {
+    const message = "cannot be compared: no key is left, so its hash depends on how many old rows were removed";
+    return useless("incomparable", message);
+  }
+  if (expected !== undefined) return { kind: "other", decided };
   if (evidence.hashable) return { kind: "unhashed", compactRevision };
   return useless(
     "incomparable",

@@ -12,6 +12,7 @@ const claim: Claim = {
   revision: 50n,
   compactRevision: 40n,
   hashKv: 1,
+  keys: 40,
   path: "the spool",
 };
 const quiet: Partial<FakeScript> = { compactRevision: 40n };

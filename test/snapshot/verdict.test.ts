@@ -47,10 +47,12 @@ interface Case {
   readonly leader?: number;
   readonly allowLeader?: boolean;
   readonly hashable?: boolean;
+  /** Live keys of the file. */
+  readonly keys?: number;
 }
 
 /** Asks as the prover does until there is a conclusion. */
-function run({ members, source = 0, leader = -1, allowLeader = true, hashable = true }: Case): {
+function run({ members, source = 0, leader = -1, allowLeader = true, hashable = true, keys = 1 }: Case): {
   readonly end: Conclusion;
   readonly asked: readonly string[];
 } {
@@ -70,6 +72,7 @@ function run({ members, source = 0, leader = -1, allowLeader = true, hashable = 
       compactRevision: compaction,
       hashes,
       hashable,
+      keys,
       answers,
     };
     const step = judge(evidence);
@@ -146,6 +149,14 @@ describe("a verdict", () => {
   test("of a source in the minority is no seal: the others agree on something else", () => {
     const { end } = run({ members: three(other, other), leader: 1 });
     expect(end).toMatchObject({ kind: "source-diverged", needed: 2, diverged: [1n] });
+  });
+
+  test("accuses nobody where no key is left: which rows etcd hashes then depends on how many a compaction has removed", () => {
+    const { end } = run({ members: three(other, other), keys: 0 });
+    expect(end).toMatchObject({ kind: "sealed", why: "incomparable", passing: false, diverged: [] });
+    expect(end.reason).toMatch(/b cannot be compared: no key is left, .*; c cannot be compared: no key is left/);
+    expect(run({ members: three({}, other), keys: 0 }).end).toMatchObject({ kind: "proven", diverged: [] });
+    expect(run({ members: [{ name: "a", ...other }], keys: 0 }).end).toMatchObject({ kind: "sealed", diverged: [] });
   });
 
   test("of members that all differ is sealed, and may be asked again", () => {
