@@ -14,6 +14,14 @@ export function checkMetrics(page: string): string {
   return done.status === 0 ? said : `${said}\npromtool ended with status ${done.status}`.trim();
 }
 
+/** What `promtool check config` says of a configuration of Prometheus; throws when it is wrong. */
+export function checkConfig(path: string): string {
+  const done = spawnSync(findTool("promtool"), ["check", "config", path], { encoding: "utf8", timeout: 30_000 });
+  if (done.error !== undefined) throw done.error;
+  if (done.status !== 0) throw new Error(`${done.stdout}${done.stderr}`);
+  return done.stdout;
+}
+
 /** Where one of Prometheus' programs is; a missing one is a failure. */
 export function findTool(name: "promtool"): string {
   const folders = [...(process.env["PATH"] ?? "").split(delimiter), join(import.meta.dirname, "../../.cache/bin")];
