@@ -93,8 +93,18 @@ export async function attemptBackup(
   const beganMs = deps.clock.elapsed();
   const about = describe(request);
   deps.emit({ name: "backup.started", run, ...about });
+  // Told before members are waited for: a dead man's switch must not wait for a member that hangs.
+  const tell = (manifest: Manifest): void =>
+    deps.emit({
+      name: "backup.committed",
+      run,
+      ...about,
+      ...committedFacts(manifest),
+      committedMs: Date.parse(manifest.committedAt),
+      durationMs: Math.round(deps.clock.elapsed() - beganMs),
+    });
   try {
-    const outcome = await attempt(deps, request, run, startedMs, phases, signal);
+    const outcome = await attempt(deps, request, { run, startedMs, tell }, phases, signal);
     if (outcome.kind === "superseded") {
       deps.emit({
         name: "backup.superseded",
@@ -104,14 +114,6 @@ export async function attemptBackup(
         backup: outcome.backup,
       });
     } else {
-      deps.emit({
-        name: "backup.committed",
-        run,
-        ...about,
-        ...committedFacts(outcome.manifest),
-        committedMs: Date.parse(outcome.manifest.committedAt),
-        durationMs: Math.round(deps.clock.elapsed() - beganMs),
-      });
       tellFinding(deps.emit, run, outcome, outcome.finding);
     }
     return outcome;
@@ -234,11 +236,11 @@ export function committedFacts(manifest: Manifest): {
 async function attempt(
   deps: BackupDependencies,
   request: BackupRequest,
-  run: string,
-  startedMs: number,
+  began: Pick<Turn, "run" | "startedMs" | "tell">,
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<BackupOutcome> {
+  const { run, startedMs } = began;
   const facts = await phases.run("choose", () => observeCluster(deps.etcd, deps.observe, signal));
   const position = await openHistory(deps, facts, signal);
   const name: BackupName =
@@ -252,7 +254,7 @@ async function attempt(
   const avoid = new Set<bigint>();
   for (let retakes = 0; ; retakes += 1) {
     // Ends: the last turn takes whatever it gets.
-    const turn = { request, run, startedMs, backup, facts, position, avoid, last: retakes === retakesAtMost };
+    const turn = { request, ...began, backup, facts, position, avoid, last: retakes === retakesAtMost };
     const commit = await takeAndCommit(deps, turn, phases, signal);
     if (commit.kind === "committed") return commit;
     if (commit.kind === "taken")
@@ -268,6 +270,8 @@ interface Turn {
   readonly request: BackupRequest;
   readonly run: string;
   readonly startedMs: number;
+  /** Called once, when the manifest is in the store. */
+  readonly tell: (manifest: Manifest) => void;
   readonly backup: string;
   readonly facts: ClusterFacts;
   readonly position: Position;
@@ -303,12 +307,13 @@ async function takeAndCommit(
   await using proving = startProving(deps, claim, taken.drained.dbBytes, retakes, phases, signal);
   let commit: Commit;
   try {
-    commit = await commitBackup(deps, draft, taken.begun, () => proving.finding, phases, proving.signal);
+    commit = await commitBackup(deps, draft, taken.begun, proving.settled, phases, proving.signal);
   } catch (error) {
     if (!proving.signal.aborted || signal.aborted || !isFault(error)) throw error;
     return { kind: "retake", diverged: (await proving.finding).divergedIds };
   }
   if (commit.kind === "taken") return commit;
+  turn.tell(commit.manifest);
   const found = withDiverged(await proving.finding, facts, avoid);
   const recorded = await recordFinding(deps, commit, found, signal);
   const { finding } = recorded;

@@ -5,13 +5,17 @@ import { proveClaim, scanLimitMs, unknown, type Claim, type Finding, type ProveD
 
 /** A proof under way beside the upload. */
 export interface Proving extends AsyncDisposable {
-  /** Aborted with the run, and when the upload is not worth finishing: its source is in the minority and another member can be taken. */
+  /** Aborted with the run, and until `settled` when the upload is not worth finishing: its source is in the minority and another member can be taken. */
   readonly signal: AbortSignal;
   /** What was found; whatever goes wrong is a finding too, so that no backup fails of its proof. */
   readonly finding: Promise<Finding>;
+  /** Resolves when nothing stands against a commit any more: with the finding, or when members took too long for one. What is found later is recorded, and gives nothing up. */
+  readonly settled: () => Promise<void>;
 }
 
-/** Beyond this and a few scans the backup is committed without a verdict, and asked about later. */
+/** A backup that exists is worth more than one that is proven: so long it waits, when it could be committed, for members that could refute it. */
+const usualSettleMs = 15_000;
+/** Beyond this and a few scans a run ends without a verdict, and the backup is asked about later. */
 const waitMs = 60_000;
 const scansAtMost = 4;
 
@@ -23,15 +27,17 @@ export function startProving(
   retakes: boolean,
   phases: PhaseTimer,
   outer: AbortSignal,
+  settleMs = usualSettleMs,
 ): Proving {
   const upload = new AbortController();
   const ask = new AbortController();
+  let settled = false;
   const prove = async (): Promise<Finding> => {
     const limitMs = waitMs + scansAtMost * scanLimitMs(dbBytes);
     using deadline = withDeadline(AbortSignal.any([outer, ask.signal]), limitMs, "members did not answer");
     try {
       const finding = await proveClaim(deps, claim, deadline.signal);
-      if (finding.verdict === "source-diverged" && retakes) {
+      if (finding.verdict === "source-diverged" && retakes && !settled) {
         upload.abort(new Fault("failed", `the source is in the minority: ${finding.reason}`));
       }
       return finding;
@@ -47,9 +53,23 @@ export function startProving(
   return {
     signal: AbortSignal.any([outer, upload.signal]),
     finding,
+    async settled() {
+      if (retakes) await within(finding, settleMs);
+      settled = true;
+    },
     async [Symbol.asyncDispose]() {
       ask.abort(new Fault("interrupted", "the backup ended"));
       await finding;
     },
   };
+}
+
+async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
+  try {
+    await Promise.race([work, over]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -8,7 +8,7 @@ import type { HashkvProof } from "../../src/repository/proof.ts";
 import { readProofs } from "../../src/repository/proofs.ts";
 import { runBackup, type BackupOutcome, type BackupDependencies, type Unproven } from "../../src/snapshot/backup.ts";
 import { calm } from "./bytes.ts";
-import { demand, hourly, openRig, type Rig } from "./rig.ts";
+import { database, demand, hourly, openRig, type Rig } from "./rig.ts";
 
 type Committed = Extract<BackupOutcome, { kind: "committed" }>;
 
@@ -158,6 +158,19 @@ describe("a backup", () => {
     expect((await listRepository(rig.store, calm)).backups).toEqual([]);
     expect(readdirSync(rig.spoolDirectory)).toEqual([]);
     expect(rig.etcd.open()).toBe(0);
+  });
+
+  test("is committed and told while its only member hangs", async () => {
+    using rig = await openRig({ members: [{ name: "etcd1", snapshot: database, delayMs: { hashKv: 60_000 } }] });
+    const controller = new AbortController();
+    const running = runBackup(rig.deps, demand, controller.signal);
+    await expect.poll(() => rig.ends()).toEqual(["backup.committed"]);
+    expect(names(rig)).not.toContain("member.unhashed");
+    expect((await listRepository(rig.store, calm)).backups).toHaveLength(1);
+    controller.abort();
+    expect(await running).toMatchObject({ kind: "committed", finding: { verdict: "sealed" } });
+    expect(rig.ends()).toEqual(["backup.committed"]);
+    expect(readdirSync(rig.spoolDirectory)).toEqual([]);
   });
 
   test("that fails in the store does not wait for members any more", async () => {
