@@ -278,9 +278,9 @@ describe("the configuration", slow, () => {
     },
     {
       about: "a section of a later version",
-      change: (config) => Object.assign(config, { retention: { last: 6 } }),
+      change: (config) => Object.assign(config, { archive: { segment: { every: "5s" } } }),
       status: 78,
-      says: [/retention/],
+      says: [/archive/],
     },
     {
       about: "a directory store that does not exist",
@@ -463,7 +463,7 @@ describe("an S3 store", slow, () => {
 
   test("in another region, as AWS says it", async () => {
     const body = s3Error("AuthorizationHeaderMalformed").replace("</Error>", "<Region>eu-west-1</Region></Error>");
-    const fired = proxy.add({ method: "GET", path: /./, times: 1, mischief: { kind: "answer", status: 400, body } });
+    const fired = proxy.add({ method: "GET", path: /repository\.json/, times: 1, mischief: { kind: "answer", status: 400, body } });
     await expectRefused(users, {
       about: "wrong region",
       ...into("backups", () => proxy.endpoint),
