@@ -146,6 +146,14 @@ export const backups: Dashboard = {
           unit: "Bps",
           width: 8,
         },
+        {
+          kind: "timeseries",
+          title: "Drains that were slowed",
+          description: "How often within an hour a drain was slowed since writers of etcd felt it, by what told so.",
+          queries: [{ expr: `sum by (sense) (increase(lifeboat_drain_slowed_total{${c}}[1h]))`, legend: "{{sense}}" }],
+          stacked: true,
+          width: 24,
+        },
       ],
     },
     {
