@@ -18,7 +18,12 @@ export interface StoredProof {
   readonly answers: readonly {
     readonly member: string;
     readonly role: string;
-    readonly outcome: { readonly kind: string; readonly compactRevision?: string; readonly message?: string };
+    readonly outcome: {
+      readonly kind: string;
+      readonly hash?: number;
+      readonly compactRevision?: string;
+      readonly message?: string;
+    };
   }[];
 }
 

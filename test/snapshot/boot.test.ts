@@ -153,6 +153,15 @@ describe("a start", () => {
     });
   });
 
+  test("compares no HashKV where no key is left, since a member that goes on with its compaction says another one", async () => {
+    const looks = [{ revision: content.revision, keys: 0 }];
+    const booted = await boot({ hash: 7, looks, compactRevision: 5n }, withContent({ keys: 0, compactRevision: 5n }));
+    expect(booted).toMatchObject({ fault: undefined, hash: 7, keys: 0 });
+    expect(booted.reason).toMatch(/no key is left, as it must be$/);
+    const never = withContent({ keys: 0, compactRevision: -1n });
+    expect((await boot({ hash: 7, looks, compactRevision: -1n }, never)).fault).toMatchObject({ code: "boot-failed" });
+  });
+
   test("counts no keys where leases have ended meanwhile, at revisions of their own", async () => {
     const booted = await boot({ looks: [{ revision: content.revision + 1n, keys: content.keys - 3 }] });
     expect(booted).toMatchObject({ fault: undefined, keys: content.keys - 3 });
