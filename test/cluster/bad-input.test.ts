@@ -463,7 +463,12 @@ describe("an S3 store", slow, () => {
 
   test("in another region, as AWS says it", async () => {
     const body = s3Error("AuthorizationHeaderMalformed").replace("</Error>", "<Region>eu-west-1</Region></Error>");
-    const fired = proxy.add({ method: "GET", path: /repository\.json/, times: 1, mischief: { kind: "answer", status: 400, body } });
+    const fired = proxy.add({
+      method: "GET",
+      path: /repository\.json/,
+      times: 1,
+      mischief: { kind: "answer", status: 400, body },
+    });
     await expectRefused(users, {
       about: "wrong region",
       ...into("backups", () => proxy.endpoint),
