@@ -386,11 +386,11 @@ async function workBy(
       trusted: deps.trusted,
       clock: systemClock,
       emit,
-      backup: async (request, signal) => {
+      backup: async (request, signal, refused) => {
         await sweepSpool(deps.spool, emit);
         const proving = { ...deps, keepUnproven: later.keep };
-        await warnOfSkew(deps, signal);
-        const outcome = await later.besides(() => attemptBackup(proving, request, signal));
+        if (refused === undefined) await warnOfSkew(deps, signal);
+        const outcome = await later.besides(() => attemptBackup(proving, request, signal, refused));
         if (outcome.kind === "committed") await expire(signal);
         return outcome;
       },

@@ -25,9 +25,15 @@ export interface LoopDependencies {
   readonly trusted: TrustedKeys | undefined;
   readonly clock: Clock;
   readonly emit: Emit;
-  /** A run that failed is an outcome and has been told; what it throws is a bug, or the end. */
-  readonly backup: (request: BackupRequest, signal: AbortSignal) => Promise<BackupOutcome | FailedBackup>;
-  /** Why no backup may begin now (a pause, another operation, a lock that cannot be read); undefined: nothing stands against it. */
+  /**
+   * A run that failed is an outcome and has been told; what it throws is a bug, or the end. `refused`: it fails with this, and is told, before it begins.
+   */
+  readonly backup: (
+    request: BackupRequest,
+    signal: AbortSignal,
+    refused?: Fault,
+  ) => Promise<BackupOutcome | FailedBackup>;
+  /** Why no backup may begin now: a pause, another operation, a damaged lock, or a store that does not answer; undefined: nothing stands against it. */
   readonly gate: (signal: AbortSignal) => Promise<Fault | undefined>;
   /** Called whenever the loop turns, so that liveness can tell a hung one. */
   readonly onTurn: () => void;
@@ -222,7 +228,7 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   }
   const closed = await deps.during(() => deps.gate(signal));
   if (signal.aborted) return;
-  if (closed !== undefined) {
+  if (isFault(closed, "paused", "locked", "lock-damaged")) {
     const { code, message } = closed;
     deps.emit({ name: "schedule.held", schedule: schedule.name, slotMs: due.slotMs, code, message });
     state.wakeAtMs = nowMs + heldMs;
@@ -231,7 +237,8 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   if (due.missed > 0 && state.failures === 0) {
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
   }
-  await serve(deps, state, due.slotMs, signal);
+  // A store that cannot even be asked for the lock is no pause: the slot has failed, and is told so.
+  await serve(deps, state, due.slotMs, closed, signal);
 }
 
 /** A daemon runs for years; what is older than so many slots decides nothing any more. */
@@ -250,10 +257,16 @@ function newestSlot(slots: readonly number[], nowMs: number): number | undefined
   return slots.findLast((slotMs) => slotMs <= nowMs);
 }
 
-async function serve(deps: LoopDependencies, state: State, slotMs: number, signal: AbortSignal): Promise<void> {
+async function serve(
+  deps: LoopDependencies,
+  state: State,
+  slotMs: number,
+  refused: Fault | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   // It may take hours, and what follows it a while: the loop is not hung.
   const request = { trigger: "schedule", schedule: state.schedule.name, slotMs } as const;
-  const outcome = await deps.during(() => deps.backup(request, signal));
+  const outcome = await deps.during(() => deps.backup(request, signal, refused));
   if (outcome.kind === "failed") {
     if (signal.aborted) return;
     state.failures += 1;

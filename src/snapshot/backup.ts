@@ -80,11 +80,15 @@ export interface FailedBackup {
   readonly phase: Phase;
 }
 
-/** `runBackup` for who must know where a run failed: a Fault is an outcome here, told as `backup.failed` all the same. */
+/**
+ * `runBackup` for who must know where a run failed: a Fault is an outcome here, told as `backup.failed` all the same. `refused` is such a fault that was
+ * met before the run could begin.
+ */
 export async function attemptBackup(
   deps: BackupDependencies,
   request: BackupRequest,
   signal: AbortSignal,
+  refused?: Fault,
 ): Promise<BackupOutcome | FailedBackup> {
   if (request.trigger === "demand") checkLabel(request.label);
   const run = deps.newId();
@@ -104,6 +108,7 @@ export async function attemptBackup(
       durationMs: Math.round(deps.clock.elapsed() - beganMs),
     });
   try {
+    if (refused !== undefined) throw refused;
     const outcome = await attempt(deps, request, { run, startedMs, tell }, phases, signal);
     if (outcome.kind === "superseded") {
       deps.emit({

@@ -56,9 +56,10 @@ async function openLoop(
     trusted: undefined,
     clock,
     emit: (event) => events.push(event),
-    backup: async (request: BackupRequest): Promise<BackupOutcome | FailedBackup> => {
+    backup: async (request: BackupRequest, _signal, refused): Promise<BackupOutcome | FailedBackup> => {
       if (request.trigger !== "schedule") throw new Error("not by schedule");
       attempts.push(`${request.schedule} ${new Date(request.slotMs).toISOString().slice(8, 16)}`);
+      if (refused !== undefined) return { kind: "failed", fault: refused, phase: "choose" };
       const next = instead.shift();
       if (next !== undefined) return next();
       try {
@@ -358,6 +359,18 @@ describe("the schedules", () => {
     await loop.clock.advance(60_000);
     expect(loop.attempts.slice(1)).toEqual(["hourly 01T17:00"]);
     expect(named(loop, "schedule.missed").map(({ slots }) => slots)).toEqual([4]);
+    await loop.stop();
+  });
+
+  test("fail where the store cannot even be asked for the lock: that is an outage and no pause", async () => {
+    const loop = await openLoop();
+    loop.gate.closed = new Fault("store-unreachable", "the store cannot be reached");
+    await loop.clock.advance(hour);
+    expect(loop.attempts.slice(0, 2)).toEqual(["hourly 01T12:00", "hourly 01T13:00"]);
+    expect(named(loop, "schedule.held")).toEqual([]);
+    loop.gate.closed = undefined;
+    await loop.clock.advance(hour);
+    expect(loop.attempts.at(-1)).toBe("hourly 01T14:00");
     await loop.stop();
   });
 
