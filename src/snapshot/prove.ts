@@ -67,7 +67,7 @@ export interface Finding {
 }
 
 /** A scan of a few hundred MB takes a tenth of a second; on a cold slow disk it may run at this rate. */
-const scanBytesPerSecond = 20_000_000;
+const scanBytesPerSecond = 50e6;
 const scanAtLeastMs = 5000;
 /** How long a member may take to apply what the file already has. */
 const catchUpMs = 10_000;
