@@ -246,9 +246,9 @@ const spool = z
       ),
     pace: z
       .enum(["auto", "always", "never"])
-      .default("auto")
+      .default("never")
       .describe(
-        "Slow down while etcd's writers feel it: auto where a member runs on this machine and shares its cores and disk, always, or never. Not below 32 MiB/s.",
+        "Slow down while etcd's writers feel it: never, auto where a member runs on this machine and shares its cores and disk, or always. Not below 32 MiB/s.",
       ),
   })
   .transform(({ directory, maxRate, pace }) => ({ directory, maxRateBytes: maxRate, pace }))

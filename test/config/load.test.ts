@@ -60,7 +60,7 @@ describe("what is accepted", () => {
         coordination: { prefix: "coordination" },
         extras: [],
       },
-      spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined, pace: "auto" },
+      spool: { directory: "/var/cache/etcd-lifeboat", maxRateBytes: undefined, pace: "never" },
       schedules: [],
       proof: { allowLeader: true },
       http: { listen: { host: "127.0.0.1", port: 9979 } },
