@@ -21,9 +21,11 @@ export default defineConfig({
           hookTimeout: 60_000,
           ...patient,
           include: ["test/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, ...serversOf, "test/**/*.s3.test.ts"],
+          exclude: [...configDefaults.exclude, ...serversOf, "test/**/*.s3.test.ts", "test/**/*.long.test.ts"],
         },
       },
+      // Needs no server, but more time than a check may take.
+      { test: { name: "long", include: ["test/**/*.long.test.ts"], testTimeout: 180_000, ...patient, ...after(1) } },
       { test: { name: "s3", include: ["test/**/*.s3.test.ts"], ...slow, ...after(1) } },
       {
         test: {
