@@ -2,12 +2,11 @@ import type { Clock } from "../clock.ts";
 import { withDeadline } from "../deadline.ts";
 import type { MemberConnection } from "../etcd/etcd.ts";
 import { Fault, isFault } from "../faults.ts";
-import { formatInstant } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
-import { proofSchemaId, writeProof, type BootProof } from "../repository/proof.ts";
+import { writeProof, type BootProof } from "../repository/proof.ts";
 import type { StockLook, StockMember, StockTools } from "../stock/stock.ts";
 import type { HashSpool } from "./prove.ts";
-import type { Committed, RecordDependencies } from "./record.ts";
+import { proofHead, type Committed, type RecordDependencies } from "./record.ts";
 import type { Spool } from "./spool.ts";
 
 export interface BootDependencies {
@@ -171,27 +170,19 @@ function compare(manifest: Manifest, look: StockLook, hash: number): Fault | und
 /** Stores what became of a boot beside the backup. Rejects with the store's faults. */
 export async function recordBoot(
   deps: Omit<RecordDependencies, "emit">,
-  { manifest, manifestSha256 }: Committed,
+  committed: Committed,
   booted: Booted,
   signal: AbortSignal,
 ): Promise<void> {
-  const { repository, lineage, backup, content } = manifest;
   const { minor, programs, hash, keys, tookMs, reason, fault } = booted;
   const proof: BootProof = {
-    schema: proofSchemaId,
-    tool: { name: "etcd-lifeboat", version: deps.toolVersion },
-    repository,
-    lineage,
-    backup,
-    manifestSha256,
-    id: deps.newId(),
-    madeAt: formatInstant(deps.clock.now()),
+    ...proofHead(deps, committed),
     kind: "boot",
     verdict: fault === undefined ? "passed" : "failed",
     reason,
     minor,
     programs: [...programs],
-    revision: content.revision,
+    revision: committed.manifest.content.revision,
     hash,
     keys,
     tookMs,

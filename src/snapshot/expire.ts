@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import type { Emit } from "../events.ts";
+import type { Emit, LifeboatEvent } from "../events.ts";
 import { failpoint } from "../failpoints.ts";
 import { Fault, isFault, throwIfAborted } from "../faults.ts";
 import { openCatalogCache, type CatalogCache } from "../repository/cache.ts";
@@ -166,20 +166,8 @@ export function countsOf({ verdicts, collection }: Pick<RetentionSurvey, "verdic
   };
 }
 
-export interface RetentionOutcome {
-  /** Backups whose manifest was removed. */
-  readonly expired: number;
-  /** Data objects that were removed, of these and of earlier ones. */
-  readonly objects: number;
-  readonly freedBytes: number;
-  /** Snapshots that nobody committed and that were marked now. */
-  readonly orphans: number;
-  /** Objects that the store keeps under a lock, and until when the first of them. */
-  readonly locked: number;
-  readonly lockedUntilMs: number | undefined;
-  /** Backups that go at the next time. */
-  readonly left: number;
-}
+/** What an expiry did, as its event tells it. */
+export type RetentionOutcome = Omit<Extract<LifeboatEvent, { readonly name: "retention.applied" }>, "name">;
 
 /** Throws `clock-skewed` where our clock and the store's do not agree: then no date of a backup can be judged. */
 export function requireClock({ storeNowMs, aheadMs }: Pick<RetentionSurvey, "storeNowMs" | "aheadMs">): void {

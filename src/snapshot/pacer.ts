@@ -204,6 +204,7 @@ class Listener {
         if (!isFault(error)) throw error;
         if (!signal.aborted) {
           this.#slowestMs = Infinity;
+          // Rejects only when it is aborted, and then the loop ends.
           await this.#deps.clock.sleep(everyMs, signal).catch(() => undefined);
         }
       }

@@ -74,17 +74,27 @@ export function tellFinding(
   else emit({ name: "backup.sealed", ...about, why: verdict === "sealed" ? (why ?? "unknown") : verdict, passing });
 }
 
-function describe(deps: RecordDependencies, { manifest, manifestSha256 }: Committed, finding: Finding): HashkvProof {
-  const { repository, lineage, backup, source, content } = manifest;
+/** What proofs of every kind say first: whose they are, and who made them when. */
+export function proofHead(
+  { clock, newId, toolVersion }: Pick<RecordDependencies, "clock" | "newId" | "toolVersion">,
+  { manifest: { repository, lineage, backup }, manifestSha256 }: Committed,
+): Pick<HashkvProof, "schema" | "tool" | "repository" | "lineage" | "backup" | "manifestSha256" | "id" | "madeAt"> {
   return {
     schema: proofSchemaId,
-    tool: { name: "etcd-lifeboat", version: deps.toolVersion },
+    tool: { name: "etcd-lifeboat", version: toolVersion },
     repository,
     lineage,
     backup,
     manifestSha256,
-    id: deps.newId(),
-    madeAt: formatInstant(deps.clock.now()),
+    id: newId(),
+    madeAt: formatInstant(clock.now()),
+  };
+}
+
+function describe(deps: RecordDependencies, committed: Committed, finding: Finding): HashkvProof {
+  const { source, content } = committed.manifest;
+  return {
+    ...proofHead(deps, committed),
     kind: "hashkv",
     verdict: finding.verdict === "proven" ? "proven" : "sealed",
     reason: finding.reason,

@@ -86,6 +86,7 @@ export function startStoring(
     async [Symbol.asyncDispose]() {
       own.abort(new Fault("interrupted", "the snapshot is given up"));
       release();
+      // Ended by the lines above, or heard by `finish` before.
       await uploading.catch(() => undefined);
     },
   };
