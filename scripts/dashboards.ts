@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { format } from "prettier";
 import { backups } from "./dashboards/backups.ts";
 import { etcd } from "./dashboards/etcd.ts";
-import { renderDashboard } from "./dashboards/panel.ts";
+import { renderDashboard } from "./dashboards/render.ts";
 
 /** `node scripts/dashboards.ts` writes Grafana's dashboards to config/grafana/dashboards; a test holds that they were written. */
 

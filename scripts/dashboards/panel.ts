@@ -1,4 +1,32 @@
-/** What Grafana's classic dashboards (schema 42, read by Grafana 9 and later) are made of, as far as we use it. */
+import type { Builder, Dataquery } from "@grafana/grafana-foundation-sdk/cog";
+import {
+  BigValueColorMode,
+  GraphThresholdsStyleConfigBuilder,
+  GraphThresholdsStyleMode,
+  LegendDisplayMode,
+  LegendPlacement,
+  ReduceDataOptionsBuilder,
+  SortOrder,
+  StackingConfigBuilder,
+  StackingMode,
+  TooltipDisplayMode,
+  VizLegendOptionsBuilder,
+  VizTooltipOptionsBuilder,
+} from "@grafana/grafana-foundation-sdk/common";
+import {
+  FieldColorBuilder,
+  FieldColorModeId,
+  ThresholdsConfigBuilder,
+  ThresholdsMode,
+  type Panel as GrafanaPanel,
+} from "@grafana/grafana-foundation-sdk/dashboard";
+import { DataqueryBuilder, PromQueryFormat } from "@grafana/grafana-foundation-sdk/prometheus";
+import { PanelBuilder as StatBuilder } from "@grafana/grafana-foundation-sdk/stat";
+import { PanelBuilder as StateTimelineBuilder } from "@grafana/grafana-foundation-sdk/statetimeline";
+import { PanelBuilder as TableBuilder } from "@grafana/grafana-foundation-sdk/table";
+import { PanelBuilder as TimeseriesBuilder } from "@grafana/grafana-foundation-sdk/timeseries";
+
+/** What our panels have in common; Grafana's own SDK makes their JSON. */
 
 export interface Query {
   readonly expr: string;
@@ -6,6 +34,7 @@ export interface Query {
 }
 
 export interface Step {
+  /** Names, which Grafana draws for a light or a dark theme. */
   readonly color: "green" | "yellow" | "red" | "text";
   /** Undefined: from the beginning. */
   readonly from?: number;
@@ -32,138 +61,80 @@ export interface Dashboard {
   readonly rows: readonly { readonly title: string; readonly panels: readonly Panel[] }[];
 }
 
-const datasource = { type: "prometheus", uid: "${datasource}" };
-const columns = 24;
-const heights = { stat: 4, timeseries: 8, "state-timeline": 7, table: 8 } as const;
+/** Chosen at the top of a dashboard. */
+export const datasource = { type: "prometheus", uid: "${datasource}" };
+interface PanelBuilder extends Builder<GrafanaPanel> {
+  id(id: number): this;
+}
 
-/** The JSON that Grafana reads. */
-export function renderDashboard({ uid, title, description, rows }: Dashboard): object {
-  const panels: object[] = [];
-  let id = 0;
-  let y = 0;
-  for (const row of rows) {
-    panels.push({
-      id: (id += 1),
-      type: "row",
-      title: row.title,
-      collapsed: false,
-      gridPos: { h: 1, w: columns, x: 0, y },
-      panels: [],
-    });
-    y += 1;
-    let x = 0;
-    let lineHeight = 0;
-    for (const panel of row.panels) {
-      if (x + panel.width > columns) {
-        y += lineHeight;
-        x = 0;
-        lineHeight = 0;
-      }
-      const h = heights[panel.kind];
-      panels.push({ id: (id += 1), ...renderPanel(panel), gridPos: { h, w: panel.width, x, y } });
-      x += panel.width;
-      lineHeight = Math.max(lineHeight, h);
-    }
-    y += lineHeight;
+/** The panel as Grafana's SDK builds it; it has no number yet. */
+export function renderPanel(panel: Panel): PanelBuilder {
+  switch (panel.kind) {
+    case "stat":
+      return common(new StatBuilder(), panel, 4)
+        .colorMode(BigValueColorMode.Background)
+        .reduceOptions(new ReduceDataOptionsBuilder().calcs(["lastNotNull"]).fields("").values(false))
+        .colorScheme(byThreshold());
+    case "state-timeline":
+      // Without that, Grafana would colour 1 as the worst and 0 as the best.
+      return common(new StateTimelineBuilder(), panel, 7).colorScheme(byThreshold());
+    case "table":
+      return common(new TableBuilder(), panel, 8);
+    case "timeseries":
+      return renderTimeseries(panel);
   }
-  return {
-    uid,
-    title,
-    description,
-    tags: ["etcd", "etcd-lifeboat"],
-    schemaVersion: 42,
-    version: 1,
-    editable: true,
-    graphTooltip: 1,
-    refresh: "1m",
-    timezone: "browser",
-    time: { from: "now-24h", to: "now" },
-    templating: {
-      list: [
-        { name: "datasource", label: "Data source", type: "datasource", query: "prometheus", current: {}, hide: 0 },
-        variable("cluster", "Cluster", "label_values(lifeboat_config_last_reload_successful, cluster)", false),
-        variable("member", "Member", 'label_values(lifeboat_etcd_up{cluster="$cluster"}, member)', true),
-      ],
-    },
-    annotations: {
-      list: [
-        {
-          name: "Backups",
-          datasource,
-          enable: true,
-          iconColor: "green",
-          expr: 'changes(lifeboat_backup_last_success_timestamp_seconds{cluster="$cluster"}[2m]) > 0',
-          titleFormat: "backup committed",
-          textFormat: "{{schedule}}",
-        },
-      ],
-    },
-    panels,
-  };
 }
 
-function variable(name: string, label: string, query: string, many: boolean): object {
-  return {
-    name,
-    label,
-    type: "query",
-    datasource,
-    query: { query, refId: name },
-    refresh: 2,
-    sort: 1,
-    multi: many,
-    includeAll: many,
-    ...(many ? { allValue: ".*" } : {}),
-    hide: 0,
-  };
+function renderTimeseries(panel: Panel): PanelBuilder {
+  const { lines = false, stacked = false } = panel;
+  return common(new TimeseriesBuilder(), panel, 8)
+    .lineWidth(1)
+    .fillOpacity(stacked ? 30 : 5)
+    .stacking(new StackingConfigBuilder().mode(stacked ? StackingMode.Normal : StackingMode.None).group("A"))
+    .thresholdsStyle(
+      new GraphThresholdsStyleConfigBuilder().mode(
+        lines ? GraphThresholdsStyleMode.Dashed : GraphThresholdsStyleMode.Off,
+      ),
+    )
+    .legend(
+      new VizLegendOptionsBuilder()
+        .displayMode(LegendDisplayMode.List)
+        .placement(LegendPlacement.Bottom)
+        .showLegend(true),
+    )
+    .tooltip(new VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending));
 }
 
-function renderPanel(panel: Panel): object {
-  const {
-    kind,
-    title,
-    description,
-    queries,
-    unit,
-    steps = [{ color: "green" }],
-    lines = false,
-    stacked = false,
-  } = panel;
-  const custom =
-    kind === "timeseries"
-      ? {
-          lineWidth: 1,
-          fillOpacity: stacked ? 30 : 5,
-          stacking: { mode: stacked ? "normal" : "none", group: "A" },
-          thresholdsStyle: { mode: lines ? "dashed" : "off" },
-        }
-      : {};
-  return {
-    type: kind,
-    title,
-    description,
-    datasource,
-    targets: queries.map(({ expr, legend = "" }, index) => ({
-      refId: String.fromCodePoint(65 + index),
-      datasource,
-      expr,
-      legendFormat: legend,
-      ...(kind === "stat" || kind === "table" ? { instant: true, range: false } : { instant: false, range: true }),
-      ...(kind === "table" ? { format: "table" } : {}),
-    })),
-    fieldConfig: {
-      defaults: {
-        unit: unit ?? "short",
-        custom,
-        thresholds: { mode: "absolute", steps: steps.map(({ color, from = null }) => ({ color, value: from })) },
-      },
-      overrides: [],
-    },
-    options:
-      kind === "stat"
-        ? { reduceOptions: { calcs: ["lastNotNull"], fields: "", values: false }, colorMode: "background" }
-        : kind === "timeseries"
-          ? { legend: { displayMode: "list", placement: "bottom" }, tooltip: { mode: "multi", sort: "desc" } }
-          : {},
-  };
+const byThreshold = (): FieldColorBuilder => new FieldColorBuilder().mode(FieldColorModeId.Thresholds);
+
+/** What builders of all kinds of panels have. */
+interface AnyBuilder {
+  title(title: string): this;
+  description(description: string): this;
+  datasource(source: typeof datasource): this;
+  span(columns: number): this;
+  height(rows: number): this;
+  unit(unit: string): this;
+  thresholds(thresholds: ThresholdsConfigBuilder): this;
+  withTarget(target: Builder<Dataquery>): this;
+}
+
+function common<B extends AnyBuilder>(builder: B, panel: Panel, height: number): B {
+  const { kind, title, description, queries, unit = "short", steps = [{ color: "green" }], width } = panel;
+  builder.title(title).description(description).datasource(datasource).span(width).height(height).unit(unit);
+  builder.thresholds(
+    new ThresholdsConfigBuilder()
+      .mode(ThresholdsMode.Absolute)
+      .steps(steps.map(({ color, from = null }) => ({ color, value: from }))),
+  );
+  for (const [index, { expr, legend = "" }] of queries.entries()) {
+    const query = new DataqueryBuilder()
+      .refId(String.fromCodePoint(65 + index))
+      .datasource(datasource)
+      .expr(expr);
+    query.legendFormat(legend);
+    if (kind === "table") query.format(PromQueryFormat.Table);
+    builder.withTarget(kind === "stat" || kind === "table" ? query.instant() : query.range());
+  }
+  return builder;
 }

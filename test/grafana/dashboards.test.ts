@@ -1,41 +1,82 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { backups } from "../../scripts/dashboards/backups.ts";
 import { etcd } from "../../scripts/dashboards/etcd.ts";
-import { renderDashboard } from "../../scripts/dashboards/panel.ts";
+import { renderDashboard } from "../../scripts/dashboards/render.ts";
 import { openMetrics } from "../../src/telemetry/metrics.ts";
 import { findTool } from "../telemetry/promtool.ts";
 import { labelsIn, metricsIn, publishedMetrics } from "../telemetry/queries.ts";
 import { allSamples, samples } from "../telemetry/samples.ts";
+import { dashboardFiles, dashboardQueries, variableQueries, withChosen } from "./queries.ts";
 
 const dashboards = [backups, etcd];
-const panels = dashboards.flatMap(({ uid, rows }) =>
-  rows.flatMap(({ panels: some }) => some.map((panel) => ({ ...panel, uid }))),
-);
-const queries = panels.flatMap(({ title, queries: some }) => some.map(({ expr }) => ({ title, expr })));
-const folder = fileURLToPath(new URL("../../config/grafana/dashboards/", import.meta.url));
 
 test.each(dashboards)("the file of $uid is what the code makes (else: node scripts/dashboards.ts)", (dashboard) => {
-  expect(JSON.parse(readFileSync(join(folder, `${dashboard.uid}.json`), "utf8"))).toEqual(renderDashboard(dashboard));
+  const made: unknown = JSON.parse(JSON.stringify(renderDashboard(dashboard)));
+  expect(dashboardFiles.get(`${dashboard.uid}.json`)).toEqual(made);
 });
 
 test("no other dashboard lies there", () => {
-  expect(readdirSync(folder).toSorted()).toEqual(dashboards.map(({ uid }) => `${uid}.json`).toSorted());
+  expect([...dashboardFiles.keys()].toSorted()).toEqual(dashboards.map(({ uid }) => `${uid}.json`).toSorted());
 });
 
-test.each(panels)("$uid: $title says in a sentence what it shows", ({ description }) => {
-  expect(description).toMatch(/^.{15,}\.$/);
+describe.each([...dashboardFiles.values()])("$uid", ({ uid, schemaVersion, templating, annotations, panels }) => {
+  const shown = panels.filter(({ type }) => type !== "row");
+
+  test("Grafana can address it: its uid, its schema, a number for each panel", () => {
+    expect(uid).toMatch(/^[a-z-]{8,40}$/);
+    expect(schemaVersion).toBe(42);
+    expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
+    expect(panels.every(({ id }) => id > 0)).toBe(true);
+  });
+
+  test("every panel has queries and says in a sentence what it shows", () => {
+    expect(shown.filter(({ targets = [] }) => targets.length === 0)).toEqual([]);
+    expect(shown.filter(({ description = "" }) => !/^.{15,}\.$/.test(description))).toEqual([]);
+  });
+
+  test("panels stand beside and under each other: none covers another, none is wider than the page", () => {
+    const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+      Array.from({ length: w * h }, (_, index) => `${x + (index % w)},${y + Math.floor(index / w)}`),
+    );
+    expect(cells.filter((cell, index) => cells.indexOf(cell) !== index)).toEqual([]);
+    expect(panels.filter(({ gridPos: { x, w } }) => x + w > 24)).toEqual([]);
+  });
+
+  test("a data source, a cluster and its members can be chosen, and everything asks the chosen data source", () => {
+    expect(templating.list.map(({ name, type }) => `${name}: ${type}`)).toEqual([
+      "datasource: datasource",
+      "cluster: query",
+      "member: query",
+    ]);
+    const asking = [...templating.list.slice(1), ...annotations.list, ...shown, ...shown.flatMap((one) => one.targets)];
+    const chosen = { type: "prometheus", uid: "${datasource}" };
+    expect(asking.filter((one) => JSON.stringify(one?.datasource) !== JSON.stringify(chosen))).toEqual([]);
+  });
+
+  test("it marks backups and operations", () => {
+    expect(annotations.list.map(({ name }) => name)).toEqual(expect.arrayContaining(["Backups", "Operations"]));
+  });
+
+  test("its colours have names, which Grafana has for a light and for a dark theme, and 1 is never red by default", () => {
+    const colors = [...JSON.stringify({ panels, annotations }).matchAll(/"(?:color|iconColor)":"([^"]*)"/g)];
+    const named = ["green", "yellow", "orange", "red", "blue", "purple", "text"];
+    expect(colors.length).toBeGreaterThan(0);
+    expect(colors.map(([, color = ""]) => color).filter((color) => !named.includes(color))).toEqual([]);
+    const states = shown.filter(({ type }) => type === "state-timeline" || type === "stat");
+    expect(states.filter((panel) => !JSON.stringify(panel).includes('"color":{"mode":"thresholds"}'))).toEqual([]);
+  });
 });
 
 const published = await publishedMetrics();
 
-test.each(queries.filter(({ expr }) => expr.includes("lifeboat_")))(
+test.each(dashboardQueries.filter(({ expr }) => expr.includes("lifeboat_")))(
   "$title asks for metrics and labels that the daemon's page has: $expr",
   ({ expr }) => {
     const names = metricsIn(expr);
@@ -73,9 +114,18 @@ const ofEtcd = ["etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_disk_backen
   .concat('etcd_server_leader_changes_seen_total{job="etcd",instance="m1"}')
   .map((series) => ({ series, values: "0+1x90" }));
 
-test("every query, run by Prometheus' own engine on the daemon's page, returns data", async () => {
-  expect(await judge(queries.map(({ expr }) => expr))).toBe("");
+test.each(variableQueries)("$label can be chosen: the daemon's page has it on $metric", ({ metric, label }) => {
+  expect(metricsIn(metric).flatMap((name) => published.get(name) ?? [])).toContain(label);
 });
+
+test("every query, run by Prometheus' own engine on the daemon's page, returns data", async () => {
+  expect(await judge(dashboardQueries.map(({ kind, expr }) => (kind === "panel" ? expr : bare(expr))))).toBe("");
+});
+
+/** An annotation's query without its condition, which is true only when something happens. */
+function bare(expr: string): string {
+  return expr.replace(/ (?:==|>) [01]$/, "");
+}
 
 test("a query that returns nothing would be found", async () => {
   expect(await judge(['lifeboat_store_up{cluster="another"}'])).toContain("FAILED");
@@ -116,8 +166,7 @@ interface GrafanaRule {
 
 /** What promtool objects to queries each of which shall return at least one series; nothing when they do. */
 async function judge(some: readonly string[]): Promise<string> {
-  const asked = (expr: string): string =>
-    expr.replaceAll("$cluster", "prod").replaceAll("$member", ".*").replaceAll("$__rate_interval", "5m");
+  const asked = (expr: string): string => withChosen(expr, { cluster: "prod", member: ".*", interval: "5m" });
   const tests = [
     {
       interval: "1m",
