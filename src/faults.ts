@@ -52,6 +52,8 @@ export const faultKinds = {
   "spool-space": { exit: 4, retryable: true, means: "not enough room for the spool" },
   "spool-failed": { exit: 1, retryable: true, means: "the spool cannot be written or read" },
   "bolt-corrupt": { exit: 12, retryable: false, means: "the database file is damaged" },
+  "datadir-refused": { exit: 4, retryable: false, means: "our builder does not know what it would have to write" },
+  "datadir-damaged": { exit: 12, retryable: false, means: "a data directory or WAL is not what it must be" },
   "worker-failed": { exit: 1, retryable: true, means: "a worker thread ended without an answer" },
 
   "store-unreachable": { exit: 75, retryable: true, means: "no connection to the store, or it does not answer" },

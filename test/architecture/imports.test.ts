@@ -73,7 +73,7 @@ const rows: readonly Row[] = [
       ["./schema.ts", "../faults.ts", "zod", "yaml", "node-cron", "node:fs"],
     ),
   },
-  ...["src/etcd/etcd.ts", "src/stock/stock.ts", "src/store/store.ts"].map((file) => ({
+  ...["src/etcd/etcd.ts", "src/stock/stock.ts", "src/store/store.ts", "src/datadir/datadir.ts"].map((file) => ({
     file,
     message: "imports: a contract",
     ...imports(["./connect.ts", "../clock.ts", "@grpc/grpc-js", "@aws-sdk/client-s3", "node:stream"], ["../faults.ts"]),
@@ -112,6 +112,22 @@ const rows: readonly Row[] = [
     ...imports(
       ["../etcd/etcd.ts", "../clock.ts", "../snapshot/boot.ts", "../events.ts", "execa"],
       ["./stock.ts", "../faults.ts", "node:child_process", "node:fs/promises"],
+    ),
+  },
+  {
+    file: "src/datadir/lifeboat.ts",
+    message: "imports: datadir may",
+    ...imports(
+      ["../stock/local.ts", "../etcd/etcd.ts", "../clock.ts", "../snapshot/spool.ts", "../events.ts", "zod"],
+      [
+        "./datadir.ts",
+        "../bolt/scan.ts",
+        "../workers/worker.ts",
+        "../stock/stock.ts",
+        "../faults.ts",
+        "../crc32c.ts",
+        "node:fs",
+      ],
     ),
   },
   {
@@ -239,6 +255,7 @@ const rows: readonly Row[] = [
     "src/snapshot/keep.ts",
     "src/snapshot/verdict.ts",
     "src/snapshot/pace.ts",
+    "src/datadir/minors.ts",
     "src/restore/plan.ts",
   ].map((file) => ({
     file,
