@@ -3,6 +3,7 @@ import { Fault } from "../faults.ts";
 import { verifyLevels } from "../snapshot/verify.ts";
 import { adoptCommand, type AdoptOptions } from "./adopt.ts";
 import { backupCommand, type BackupOptions } from "./backup.ts";
+import { checkCommand, nagios, unknownLine, type CheckOptions } from "./check.ts";
 import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
 import { exitStatusesCommand } from "./exit-statuses.ts";
 import { expireCommand, type ExpireOptions } from "./expire.ts";
@@ -40,10 +41,14 @@ export async function runProgram(environment: Environment, argv: readonly string
     if (error.exitCode === 0) return 0;
     // Commander has printed usage trouble by itself where it knew better; the message is enough here.
     const message = error.code === "commander.help" ? "no command given" : error.message.replace(/^error: /, "");
-    throw new Fault("usage", message, {
+    const fault = new Fault("usage", message, {
       hint: "run: etcd-lifeboat --help",
       cause: error,
     });
+    // Status 2 means CRITICAL to whoever runs checks.
+    if (argv[0] !== "check") throw fault;
+    environment.console.out(unknownLine(fault));
+    return nagios.unknown;
   }
   return status;
 }
@@ -181,6 +186,24 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   common(command(program, "status", "Look at the cluster and the repository.", "etcd-lifeboat status")).action(
     async (options: CommonOptions) => onStatus(await statusCommand(environment, options)),
   );
+
+  withConfig(
+    command(
+      program,
+      "check [schedules...]",
+      "One line and a status of 0 to 3 for Nagios, Icinga and the like: backups, proofs, lock, members.",
+      "etcd-lifeboat check",
+      "etcd-lifeboat check hourly --warning 2h --critical 4h",
+    ),
+  )
+    .option("--warning <duration>", "age of a schedule's newest backup; default: 1.5 intervals and 10 minutes")
+    .option("--critical <duration>", "the same; default: 2 intervals and 10 minutes")
+    .option("--proof-warning <duration>", "age of its newest proven backup; default: 4 intervals and an hour")
+    .option("--proof-critical <duration>", "the same; default: never")
+    .option("--timeout <duration>", "UNKNOWN when there is no answer within this time", "50s")
+    .action(async (schedules: string[], options: CheckOptions) =>
+      onStatus(await checkCommand(environment, schedules, options)),
+    );
 
   common(
     command(

@@ -1,46 +1,24 @@
-import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { chooseSources } from "../cluster/choose.ts";
-import { escapeControls, formatAge, formatBytes } from "../format.ts";
-import { isFault, type Fault } from "../faults.ts";
-import { listRepository, readHistories } from "../repository/catalog.ts";
-import { formatId } from "../repository/documents.ts";
-import { readIdentity } from "../repository/identity.ts";
+import type { ClusterFacts } from "../cluster/observe.ts";
+import { escapeControls, formatAge, formatBytes, formatDuration, formatTime } from "../format.ts";
+import type { Fault } from "../faults.ts";
+import { formatId, formatInstant } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
-import { divergedMembers, newestProven, type Diverged } from "../repository/proven.ts";
-import { judgeHistory } from "../repository/lineage.ts";
-import { liveHistory } from "../snapshot/backup.ts";
-import { lockDocument, lockLines, look } from "./lock.ts";
+import { lockDocument, lockLines } from "./lock.ts";
+import { readOverview, type Overview, type RepositoryFacts, type ScheduleFacts } from "./overview.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
+import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { findTroubles, toleranceOf, usualLimits, type Trouble } from "./troubles.ts";
 
 /** Looks at the cluster and the repository; fails with the first of the two that cannot be seen, and with 4 when the history is foreign. */
 export async function statusCommand(environment: Environment, options: CommonOptions): Promise<number> {
   const { console, signal } = environment;
   await using tools = environment.open(options.config);
-  const deps = await tools.backup(() => undefined);
-  const cluster = await seen(() => observeCluster(deps.etcd, deps.observe, signal));
-  const repository = await seen(() => readRepository(tools, cluster.value, signal));
-  const lock = repository.value === undefined ? undefined : (await seen(() => look(tools, signal))).value;
-  const document = {
-    schema: "etcd-lifeboat/status/v1",
-    cluster: tools.loaded.config.cluster.name,
-    etcd: cluster.value === undefined ? null : describeCluster(cluster.value),
-    etcdFault: cluster.fault === undefined ? null : { code: cluster.fault.code, message: cluster.fault.message },
-    repository: repository.value ?? null,
-    repositoryFault:
-      repository.fault === undefined ? null : { code: repository.fault.code, message: repository.fault.message },
-    lock: lock === undefined ? null : lockDocument(lock),
-  };
+  const overview = await readOverview(tools, { brief: false }, signal);
+  const { cluster, repository } = overview;
+  const document = documentOf(overview, tools.loaded.config.cluster.name);
   if (options.json === true) printJson(console, document);
-  else {
-    console.out(statusText(document, tools.clock.now()));
-    if (lock !== undefined)
-      console.out(
-        lockLines(lock)
-          .map((line) => `lock: ${line}`)
-          .join(""),
-      );
-  }
+  else console.out(statusText(overview, document));
   for (const fault of [cluster.fault, repository.fault]) {
     if (fault === undefined) continue;
     console.err(`error: ${escapeControls(fault.message)}\n`);
@@ -48,86 +26,103 @@ export async function statusCommand(environment: Environment, options: CommonOpt
   }
   if (cluster.fault !== undefined) return cluster.fault.exitStatus;
   if (repository.fault !== undefined) return repository.fault.exitStatus;
-  return repository.value?.foreign === null ? 0 : 4;
+  return repository.value.foreign === undefined ? 0 : 4;
 }
 
-type Seen<T> =
-  { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: Fault };
-
-async function seen<T>(look: () => Promise<T>): Promise<Seen<T>> {
-  try {
-    return { value: await look() };
-  } catch (error) {
-    if (!isFault(error) || error.code === "interrupted") throw error;
-    return { fault: error };
-  }
-}
-
-interface RepositoryDocument {
-  readonly store: string;
-  readonly id: string | null;
-  readonly backups: number;
-  readonly lineages: number;
-  /** Why the live cluster's history is another one; null when it continues, or when the cluster could not be seen. */
-  readonly foreign: string | null;
-  readonly newest: {
-    readonly backup: string;
-    readonly lineage: string;
-    readonly committedAt: string;
-    readonly revision: bigint;
-  } | null;
-  /** The newest backup that a majority of the voters vouched for. */
-  readonly newestProven: {
-    readonly backup: string;
-    readonly lineage: string;
-    readonly committedAt: string;
-    readonly revision: bigint;
-  } | null;
-  /** Members that held other data than the majority when they were last compared. */
-  readonly diverged: readonly Diverged[];
-}
-
-async function readRepository(
-  tools: Tools,
-  facts: ClusterFacts | undefined,
-  signal: AbortSignal,
-): Promise<RepositoryDocument> {
-  const store = await tools.store();
-  const identity = await readIdentity(store, tools.loaded.config.cluster.name, signal);
-  const listing = await listRepository(store, signal);
-  const belief = identity === undefined ? undefined : { repository: identity.id, trusted: await tools.trusted() };
-  const histories = belief === undefined ? [] : await readHistories(store, listing, belief, tools.clock.now(), signal);
-  const newest = histories
-    .filter(({ lineage }) => lineage.kind === "live")
-    .flatMap((history) => (history.newest === undefined ? [] : [history.newest]))
-    .toSorted((a, b) => (a.committedAt < b.committedAt ? 1 : -1))
-    .at(0);
-  const judgement = facts === undefined ? undefined : judgeHistory(histories, liveHistory(facts));
-  const proven = belief === undefined ? undefined : await newestProven(store, listing, listing.backups, belief, signal);
-  const diverged = belief === undefined ? [] : await divergedMembers(store, listing, belief, signal);
+function documentOf(overview: Overview, name: string) {
+  const { cluster, repository, lock, schedules, spool, retention } = overview;
   return {
-    store: store.description,
-    id: identity?.id ?? null,
-    backups: listing.backups.length,
-    lineages: listing.lineages.length,
-    foreign: judgement?.kind === "foreign" ? judgement.seen : null,
-    newest: newest === undefined ? null : briefly(newest),
-    newestProven: proven === undefined ? null : briefly(proven),
-    // One that has left the cluster is nobody's trouble any more.
-    diverged: diverged.filter(({ member }) => facts?.members.some(({ name }) => name === member) ?? true),
+    schema: "etcd-lifeboat/status/v1",
+    cluster: name,
+    restorable: judgeRestorable(overview),
+    troubles: findTroubles(overview, ({ intervalMs }) => usualLimits(intervalMs)),
+    etcd: cluster.value === undefined ? null : describeCluster(cluster.value),
+    etcdFault: describeFault(cluster.fault),
+    repository: repository.value === undefined ? null : describeRepository(repository.value),
+    repositoryFault: describeFault(repository.fault),
+    lock: lock === undefined ? null : lockDocument(lock),
+    schedules: schedules.map(describeSchedule),
+    spool: spool ?? null,
+    retention: retention ?? null,
   };
 }
 
-function briefly({ backup, lineage, committedAt, content }: Manifest): NonNullable<RepositoryDocument["newest"]> {
+type StatusDocument = ReturnType<typeof documentOf>;
+
+function describeFault(fault: Fault | undefined): { readonly code: string; readonly message: string } | null {
+  return fault === undefined ? null : { code: fault.code, message: fault.message };
+}
+
+/** Whether what the cluster holds now could be had back, and from when on that is so. */
+interface Restorable {
+  /** `old`: there is a backup, and more than the schedules allow came after it. */
+  readonly verdict: "yes" | "old" | "no" | "unknown";
+  /** `yes`: the oldest backup of this history; `old`: when the newest became too old. */
+  readonly since: string | null;
+  readonly backup: string | null;
+  readonly proven: boolean | null;
+  /** How many revisions of the cluster are not in that backup. */
+  readonly revisionsBehind: bigint | null;
+}
+
+function judgeRestorable({ cluster, repository, schedules, nowMs }: Overview): Restorable {
+  const nothing = { since: null, backup: null, proven: null, revisionsBehind: null };
+  if (repository.value === undefined) return { verdict: "unknown", ...nothing };
+  const { newest, newestProven, foreign, oldestMs } = repository.value;
+  if (newest === undefined || foreign !== undefined) return { verdict: "no", ...nothing };
+  const limits = schedules.flatMap(({ intervalMs }) => usualLimits(intervalMs).criticalMs ?? []);
+  const tooOldMs = Date.parse(newest.committedAt) + Math.min(Infinity, ...limits);
+  const live = cluster.value?.highestRevision;
+  const old = nowMs > tooOldMs;
+  const sinceMs = old ? tooOldMs : oldestMs;
+  return {
+    verdict: old ? "old" : "yes",
+    since: sinceMs === undefined ? null : formatInstant(sinceMs),
+    backup: newest.backup,
+    proven: newest.backup === newestProven?.backup && newest.lineage === newestProven.lineage,
+    revisionsBehind: live === undefined || live < newest.content.revision ? null : live - newest.content.revision,
+  };
+}
+
+function describeRepository({ newest, newestProven, ...others }: RepositoryFacts) {
+  const { store, id, backups, lineages, foreign, diverged } = others;
+  return {
+    store,
+    id: id ?? null,
+    backups,
+    lineages,
+    foreign: foreign ?? null,
+    newest: newest === undefined ? null : briefly(newest),
+    newestProven: newestProven === undefined ? null : briefly(newestProven),
+    diverged,
+  };
+}
+
+function briefly({ backup, lineage, committedAt, content }: Manifest) {
   return { backup, lineage, committedAt, revision: content.revision };
+}
+
+function describeSchedule({ name, intervalMs, committedMs, provenMs, due, nextMs }: ScheduleFacts) {
+  const at = (timeMs: number | undefined): string | null => (timeMs === undefined ? null : formatInstant(timeMs));
+  return {
+    name,
+    intervalMs: intervalMs ?? null,
+    committedAt: at(committedMs),
+    provenAt: at(provenMs),
+    overdueAfterMs: usualLimits(intervalMs).criticalMs ?? null,
+    due,
+    next: at(nextMs),
+  };
 }
 
 function describeCluster(facts: ClusterFacts) {
   const { candidates } = chooseSources(facts);
+  const { advice, ...tolerance } = toleranceOf(facts);
   return {
     clusterId: formatId(facts.clusterId),
     quorum: facts.quorum,
     revision: facts.highestRevision,
+    tolerance: { ...tolerance, advice: advice ?? null },
     nextSource:
       candidates[0] === undefined ? null : { member: candidates[0].member.name, reason: candidates[0].reason },
     v2: facts.v2,
@@ -154,63 +149,136 @@ function describeCluster(facts: ClusterFacts) {
   };
 }
 
-function statusText(
-  document: {
-    readonly cluster: string;
-    readonly etcd: ReturnType<typeof describeCluster> | null;
-    readonly repository: RepositoryDocument | null;
-  },
+function statusText(overview: Overview, document: StatusDocument): string {
+  const { nowMs, lock } = overview;
+  return [
+    ...restorableLines(document.restorable, document.repository, nowMs),
+    ...troubleLines(document.troubles),
+    ...clusterLines(document),
+    ...repositoryLines(document.repository, nowMs),
+    ...scheduleLines(overview),
+    ...hostLines(overview),
+    ...(lock === undefined ? [] : lockLines(lock).map((line) => `lock: ${line}`)),
+  ].join("");
+}
+
+function restorableLines(
+  { verdict, since, proven, revisionsBehind }: Restorable,
+  repository: StatusDocument["repository"],
   nowMs: number,
-): string {
-  const lines: string[] = [];
-  if (document.etcd !== null) {
-    const { etcd } = document;
-    lines.push(
-      `cluster ${document.cluster} (${etcd.clusterId}), revision ${etcd.revision}, ${etcd.quorum ? "quorum" : "NO QUORUM"}\n`,
-    );
-    lines.push(
-      formatTable([
-        ["MEMBER", "STATE", "VERSION", "REVISION", "DB", "IN USE", "URL OR REASON"],
-        ...etcd.members.map((member) =>
-          "fault" in member
-            ? [member.name, "DOWN", "", "", "", "", member.fault ?? ""]
-            : [
-                member.name,
-                member.leader ? "leader" : member.learner ? "learner" : "follower",
-                member.version,
-                member.revision.toString(),
-                formatBytes(member.dbBytes),
-                member.dbInUseBytes === null ? "unknown" : formatBytes(member.dbInUseBytes),
-                member.errors.length === 0 ? member.url : `${member.url} ${member.errors.join("; ")}`,
-              ],
-        ),
+): readonly string[] {
+  if (verdict === "unknown") return ["RESTORABLE? not known: the repository cannot be read\n"];
+  const newest = repository?.newest ?? null;
+  if (verdict === "no" || newest === null) {
+    return [
+      `NOT RESTORABLE: there is no backup of ${newest === null ? "this cluster" : "the cluster's present history"}\n`,
+    ];
+  }
+  const age = formatAge(Date.parse(newest.committedAt), nowMs);
+  const behind = revisionsBehind === null ? "" : `, ${revisionsBehind} revisions behind the cluster`;
+  const what = `${newest.backup}, ${age}, ${proven === true ? "proven" : "not proven"}${behind}`;
+  const from = since === null ? "" : formatTime(Date.parse(since));
+  return verdict === "yes"
+    ? [`RESTORABLE: ${what}; backups since ${from}\n`]
+    : [`RESTORABLE, BUT OLD since ${from}: ${what}\n`];
+}
+
+function troubleLines(troubles: readonly Trouble[]): readonly string[] {
+  if (troubles.length === 0) return ["nothing is wrong\n\n"];
+  return [
+    "\n",
+    formatTable([
+      ["WRONG", "ABOUT", "WHAT", "HELPS"],
+      ...troubles.map(({ severity, about, message, help }) => [severity.toUpperCase(), about, message, help]),
+    ]),
+    "\n",
+  ];
+}
+
+function clusterLines({ cluster, etcd }: StatusDocument): readonly string[] {
+  if (etcd === null) return [];
+  const { votersUp, voters, tolerates, advice } = etcd.tolerance;
+  const next = etcd.nextSource === null ? "none" : `${etcd.nextSource.member} (${etcd.nextSource.reason})`;
+  return [
+    `cluster ${cluster} (${etcd.clusterId}), revision ${etcd.revision}, ${etcd.quorum ? "quorum" : "NO QUORUM"}\n`,
+    formatTable([
+      ["MEMBER", "STATE", "VERSION", "REVISION", "DB", "IN USE", "URL OR REASON"],
+      ...etcd.members.map((member) =>
+        "fault" in member
+          ? [member.name, "DOWN", "", "", "", "", member.fault ?? ""]
+          : [
+              member.name,
+              member.leader ? "leader" : member.learner ? "learner" : "follower",
+              member.version,
+              member.revision.toString(),
+              formatBytes(member.dbBytes),
+              member.dbInUseBytes === null ? "unknown" : formatBytes(member.dbInUseBytes),
+              member.errors.length === 0 ? member.url : `${member.url} ${member.errors.join("; ")}`,
+            ],
+      ),
+    ]),
+    `failures: ${votersUp} of ${voters} voters answer, and ${tolerates === 0 ? "no further failure is" : `${tolerates} more may fail: that is`} survived\n`,
+    ...(advice === null ? [] : [`voters: ${escapeControls(advice)}\n`]),
+    ...etcd.findings.map(({ message }) => `finding: ${escapeControls(message)}\n`),
+    `next source: ${escapeControls(next)}\n`,
+    `v2 content: ${etcd.v2.state} (${escapeControls(etcd.v2.why)})\n`,
+  ];
+}
+
+function repositoryLines(repository: StatusDocument["repository"], nowMs: number): readonly string[] {
+  if (repository === null) return [];
+  const { newest, newestProven, foreign } = repository;
+  const lines = [`repository ${repository.store}: ${repository.backups} backups in ${repository.lineages} lineages\n`];
+  const one = (what: string, { backup, committedAt, revision }: NonNullable<typeof newest>): string =>
+    `${what}: ${backup}, ${formatAge(Date.parse(committedAt), nowMs)}, revision ${revision}\n`;
+  if (newest !== null) lines.push(one("newest backup", newest));
+  if (newestProven !== null) lines.push(one("newest proven backup", newestProven));
+  else if (newest !== null) lines.push("newest proven backup: none\n");
+  for (const { member, backup } of repository.diverged) {
+    lines.push(`DIVERGED: ${escapeControls(member)} held other data than the majority (${backup}): replace it\n`);
+  }
+  if (foreign !== null) {
+    lines.push(`FOREIGN HISTORY: ${escapeControls(foreign)}\nbackups are refused until: etcd-lifeboat adopt\n`);
+  }
+  return lines;
+}
+
+function scheduleLines({ schedules, nowMs }: Overview): readonly string[] {
+  if (schedules.length === 0) return ["schedules: none; backups are taken by the command backup alone\n"];
+  const age = (timeMs: number | undefined): string => (timeMs === undefined ? "none" : formatAge(timeMs, nowMs));
+  return [
+    formatTable([
+      ["SCHEDULE", "NEWEST", "PROVEN", "EVERY", "NEXT"],
+      ...schedules.map(({ name, intervalMs, committedMs, provenMs, due, nextMs }) => [
+        name,
+        age(committedMs),
+        age(provenMs),
+        intervalMs === undefined ? "" : formatDuration(intervalMs),
+        due ? "due" : nextMs === undefined ? "never" : `${formatTime(nextMs)} (${formatAge(nextMs, nowMs)})`,
       ]),
-    );
-    for (const { message } of etcd.findings) lines.push(`finding: ${escapeControls(message)}\n`);
-    const next = etcd.nextSource === null ? "none" : `${etcd.nextSource.member} (${etcd.nextSource.reason})`;
-    lines.push(`next source: ${escapeControls(next)}\n`);
-    lines.push(`v2 content: ${etcd.v2.state} (${escapeControls(etcd.v2.why)})\n`);
+    ]),
+  ];
+}
+
+/** So many names are told; the command expire tells all. */
+const namesShown = 3;
+
+function hostLines({ spool, retention }: Overview): readonly string[] {
+  const lines: string[] = [];
+  if (spool !== undefined) {
+    const { directory, freeBytes, sizeBytes } = spool;
+    lines.push(`spool ${escapeControls(directory)}: ${formatBytes(freeBytes)} of ${formatBytes(sizeBytes)} free\n`);
   }
-  if (document.repository !== null) {
-    const { repository } = document;
-    lines.push(`repository ${repository.store}: ${repository.backups} backups in ${repository.lineages} lineages\n`);
-    if (repository.newest !== null) {
-      const age = formatAge(Date.parse(repository.newest.committedAt), nowMs);
-      lines.push(`newest backup: ${repository.newest.backup}, ${age}, revision ${repository.newest.revision}\n`);
-    }
-    if (repository.newestProven !== null) {
-      const age = formatAge(Date.parse(repository.newestProven.committedAt), nowMs);
-      const { backup, revision } = repository.newestProven;
-      lines.push(`newest proven backup: ${backup}, ${age}, revision ${revision}\n`);
-    } else if (repository.newest !== null) lines.push("newest proven backup: none\n");
-    for (const { member, backup } of repository.diverged) {
-      lines.push(`DIVERGED: ${escapeControls(member)} held other data than the majority (${backup}): replace it\n`);
-    }
-    if (repository.foreign !== null) {
-      lines.push(
-        `FOREIGN HISTORY: ${escapeControls(repository.foreign)}\nbackups are refused until: etcd-lifeboat adopt\n`,
-      );
+  if (retention !== undefined) {
+    const { kept, storedBytes, going, goingBytes, automatic, pinned } = retention;
+    const pins = pinned === 0 ? "" : `, ${pinned} of all pinned`;
+    lines.push(`retention: ${kept} backups stay (${formatBytes(storedBytes)})${pins}\n`);
+    if (going.length > 0) {
+      const names = going.slice(0, namesShown).join(", ");
+      const more = going.length > namesShown ? ` and ${going.length - namesShown} more` : "";
+      const who = automatic ? "the daemon removes them" : "remove them: etcd-lifeboat expire --yes";
+      lines.push(`retention: ${going.length} go next (${formatBytes(goingBytes)}): ${names}${more}; ${who}\n`);
     }
   }
-  return lines.join("");
+  return lines;
 }

@@ -28,6 +28,20 @@ export async function newestProven(
   return undefined;
 }
 
+/** The newest of these backups (oldest first) whose manifest is believed. Undefined: none of the last few. */
+export async function newestBelieved(
+  store: Store,
+  among: readonly ListedBackup[],
+  belief: Belief,
+  signal: AbortSignal,
+): Promise<Manifest | undefined> {
+  for (const listed of among.slice(-looksBack).toReversed()) {
+    const [entry] = await readEntries(store, [listed], belief, signal);
+    if (entry?.manifest !== undefined) return entry.manifest;
+  }
+  return undefined;
+}
+
 /** A member that held other data than the majority when it was last compared, and by which proof that is known. */
 export interface Diverged {
   readonly member: string;
