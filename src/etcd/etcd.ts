@@ -27,6 +27,15 @@ export interface MemberConnection extends AsyncDisposable {
   /** Active alarms of the whole cluster (Alarm GET). A learner cannot answer: `etcd-unsupported`. */
   alarms(signal: AbortSignal): Promise<readonly Alarm[]>;
 
+  /** Takes back exactly this alarm. One that is not active is no error. */
+  disarm(alarm: Alarm, signal: AbortSignal): Promise<void>;
+
+  /** Ends a downgrade that was enabled ; resolves where none is. Members before etcd 3.6 know no such call. */
+  cancelDowngrade(signal: AbortSignal): Promise<void>;
+
+  /** The member list as this member knows it, also without quorum. */
+  members(signal: AbortSignal): Promise<MemberList>;
+
   /** HashKV at a revision (0n: the current one). `etcd-compacted` when it was compacted, `etcd-unsupported` on a learner. */
   hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv>;
 
@@ -41,6 +50,9 @@ export interface MemberConnection extends AsyncDisposable {
 
   /** What this member's disk took since it started, by etcd's own metrics; undefined when they cannot be read. */
   diskTimes(signal: AbortSignal): Promise<DiskTimes | undefined>;
+
+  /** What clients asked of this member since it started, by etcd's own metrics; undefined when they cannot be read. */
+  clientCalls(signal: AbortSignal): Promise<ClientCalls | undefined>;
 
   /**
    * The messages of Maintenance.Snapshot exactly as they come, not interpreted, in non-empty batches: whole batches are
@@ -127,6 +139,19 @@ export interface HashKv {
   readonly revision: bigint;
   /** The revision that was hashed; absent before etcd 3.6. */
   readonly hashRevision: bigint | undefined;
+}
+
+/** Calls of the services KV, Watch and Lease: what an API server does, and what a look at a member's health does not. */
+export interface ClientCalls {
+  /** When the process started, seconds since 1970; another one means that the counters began anew. */
+  readonly startedSeconds: number;
+  readonly calls: number;
+  /** The same by method, such as `Txn`. */
+  readonly byMethod: ReadonlyMap<string, number>;
+  /** Streams of watches and lease renewals that are open now. */
+  readonly openStreams: number;
+  /** Watches that are open now. */
+  readonly watchers: number;
 }
 
 export interface DiskTimes {

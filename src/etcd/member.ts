@@ -3,6 +3,7 @@ import { Channel } from "./channel.ts";
 import type { Timeouts } from "./channel.ts";
 import type {
   Alarm,
+  ClientCalls,
   DiskTimes,
   HashKv,
   Member,
@@ -13,11 +14,11 @@ import type {
   SnapshotMessage,
   V2Content,
 } from "./etcd.ts";
-import { askDefragmenting, askDiskTimes } from "./metrics.ts";
+import { askClientCalls, askDefragmenting, askDiskTimes } from "./metrics.ts";
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
 import { askV2 } from "./v2.ts";
-import { alarmMethod, hashKvMethod, memberListMethod, rangeMethod, statusMethod } from "./wire.ts";
+import { alarmMethod, downgradeMethod, hashKvMethod, memberListMethod, rangeMethod, statusMethod } from "./wire.ts";
 import type { AlarmAnswer, Header, HashKvAnswer, MemberListAnswer, Method, StatusAnswer } from "./wire.ts";
 
 /** A key that nobody uses: below every printable name, and never written. */
@@ -65,6 +66,15 @@ export class MemberCalls implements MemberConnection {
     return this.#ask(alarmMethod, { action: "GET" }, toAlarms, this.#timeouts.callMs, signal);
   }
 
+  async disarm({ memberId, kind }: Alarm, signal: AbortSignal): Promise<void> {
+    const question = { action: "DEACTIVATE", memberID: memberId.toString(), alarm: kind } as const;
+    await this.#ask(alarmMethod, question, () => undefined, this.#timeouts.callMs, signal);
+  }
+
+  async cancelDowngrade(signal: AbortSignal): Promise<void> {
+    await this.#ask(downgradeMethod, { action: "CANCEL" }, () => undefined, this.#timeouts.callMs, signal);
+  }
+
   async hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv> {
     const question = { revision: revision.toString() };
     return this.#call(hashKvMethod, question, toHashKv, signal, this.#timeouts.hashKvMs);
@@ -91,6 +101,10 @@ export class MemberCalls implements MemberConnection {
 
   async diskTimes(signal: AbortSignal): Promise<DiskTimes | undefined> {
     return askDiskTimes(this.address.metricsUrl ?? this.address.url, this.#http, signal);
+  }
+
+  async clientCalls(signal: AbortSignal): Promise<ClientCalls | undefined> {
+    return askClientCalls(this.address.metricsUrl ?? this.address.url, this.#http, signal);
   }
 
   async *snapshot(signal: AbortSignal): AsyncGenerator<readonly SnapshotMessage[], void, undefined> {

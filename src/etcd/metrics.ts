@@ -1,5 +1,5 @@
 import { abortFault } from "../faults.ts";
-import type { DiskTime, DiskTimes } from "./etcd.ts";
+import type { ClientCalls, DiskTime, DiskTimes } from "./etcd.ts";
 import { get } from "./http.ts";
 import type { GetOptions } from "./http.ts";
 
@@ -27,6 +27,54 @@ export async function askDiskTimes(
   const walFsync = timeOf(page, "etcd_disk_wal_fsync_duration_seconds");
   const backendCommit = timeOf(page, "etcd_disk_backend_commit_duration_seconds");
   return walFsync === undefined || backendCommit === undefined ? undefined : { walFsync, backendCommit };
+}
+
+/** Services that clients use; those of Maintenance and Cluster are what operators and we ourselves ask. */
+const clientServices = new Set(["etcdserverpb.KV", "etcdserverpb.Watch", "etcdserverpb.Lease"]);
+
+/** What clients asked of the member since it started; undefined when it cannot be read. The names are the same from 3.3 to 3.7. */
+export async function askClientCalls(
+  baseUrl: string,
+  options: Options,
+  signal: AbortSignal,
+): Promise<ClientCalls | undefined> {
+  const page = await readPage(baseUrl, options, signal);
+  const startedSeconds = valueOf(page, "process_start_time_seconds");
+  const watchers = valueOf(page, "etcd_debugging_mvcc_watcher_total");
+  if (startedSeconds === undefined || watchers === undefined) return undefined;
+  const byMethod = new Map<string, number>();
+  let calls = 0;
+  let openStreams = 0;
+  for (const { name, labels, value } of seriesOf(page, "grpc_server_(?:started|handled)_total")) {
+    if (!clientServices.has(labels.get("grpc_service") ?? "")) continue;
+    const stream = labels.get("grpc_type") !== "unary";
+    if (name === "grpc_server_handled_total") {
+      if (stream) openStreams -= value;
+      continue;
+    }
+    if (stream) openStreams += value;
+    calls += value;
+    const method = labels.get("grpc_method") ?? "";
+    byMethod.set(method, (byMethod.get(method) ?? 0) + value);
+  }
+  return { startedSeconds, calls, byMethod, openStreams, watchers };
+}
+
+interface Series {
+  readonly name: string;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly value: number;
+}
+
+/** The series of metrics whose name fits, with their labels. */
+function seriesOf(page: string, names: string): readonly Series[] {
+  return [...page.matchAll(new RegExp(`^(${names})\\{([^}]*)\\} (\\S+)$`, "gm"))].map(
+    ([, name = "", labels = "", value]) => ({
+      name,
+      labels: new Map([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = "", text = ""]) => [key, text])),
+      value: Number(value),
+    }),
+  );
 }
 
 /** Empty when there is no page: metrics may be served elsewhere or not at all. */

@@ -67,7 +67,11 @@ const definitions = fromJSON(protobuf.parse(protoText).root.toJSON(), {
 
 export const rangeMethod = method<{ key: Buffer; countOnly: boolean }, Headed>("KV", "Range");
 export const memberListMethod = method<{ linearizable: boolean }, MemberListAnswer>("Cluster", "MemberList");
-export const alarmMethod = method<{ action: "GET" }, AlarmAnswer>("Maintenance", "Alarm");
+export const alarmMethod = method<
+  { action: "GET" } | { action: "DEACTIVATE"; memberID: string; alarm: string },
+  AlarmAnswer
+>("Maintenance", "Alarm");
+export const downgradeMethod = method<{ action: "CANCEL" }, Headed>("Maintenance", "Downgrade");
 export const statusMethod = method<object, StatusAnswer>("Maintenance", "Status");
 export const hashKvMethod = method<{ revision: string }, HashKvAnswer>("Maintenance", "HashKV");
 export const snapshotPath = "/etcdserverpb.Maintenance/Snapshot";

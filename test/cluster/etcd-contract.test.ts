@@ -31,6 +31,9 @@ async function start(minor: Minor): Promise<EtcdSubject> {
     compact: async (revision) => {
       await cluster.etcdctl(["compact", revision.toString()], ofVoters);
     },
+    call: async ({ url }) => {
+      await cluster.etcdctl(["get", "nothing"], { endpoints: [url] });
+    },
     raiseNoSpace: async (memberId) => {
       const client = new Etcd3({ hosts: voters.map((voter) => voter.url) });
       await client.maintenance.alarm({ action: "Activate", memberID: memberId.toString(), alarm: "Nospace" });

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Etcd, MemberAddress, MemberConnection, SnapshotMessage } from "../../src/etcd/etcd.ts";
+import { Fault } from "../../src/faults.ts";
 
 /** A running cluster and what a test may do to it from outside. */
 export interface EtcdSubject extends AsyncDisposable {
@@ -18,6 +19,8 @@ export interface EtcdSubject extends AsyncDisposable {
   /** Writes a key and resolves with the revision of the write. */
   put(key: string, value: string): Promise<bigint>;
   compact(revision: bigint): Promise<void>;
+  /** Lets a client read a key from this member. */
+  call(member: MemberAddress): Promise<void>;
   /** Raises the alarm NOSPACE for one member. */
   raiseNoSpace(memberId: bigint): Promise<void>;
 }
@@ -189,6 +192,35 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       expect(after?.backendCommit.count).toBeGreaterThanOrEqual(before?.backendCommit.count ?? Infinity);
     });
 
+    test("a member's own list of members is the cluster's", async () => {
+      await using member = subject.etcd.connect(first());
+      const own = await member.members(signal());
+      const { clusterId, members } = await subject.etcd.members(signal());
+      expect(own.clusterId).toBe(clusterId);
+      expect(own.members.map(({ id }) => id).sort()).toEqual(members.map(({ id }) => id).sort());
+      expect(own.answeredBy).toBe((await member.status(signal())).memberId);
+    });
+
+    test("calls of clients are counted, and looks at the member's health are not", async () => {
+      await using member = subject.etcd.connect(first());
+      const before = await member.clientCalls(signal());
+      await member.status(signal());
+      await member.hashKv(0n, signal());
+      await member.alarms(signal());
+      await member.members(signal());
+      const after = await member.clientCalls(signal());
+      expect(after?.calls).toBe(before?.calls ?? -1);
+      expect(after).toMatchObject({ startedSeconds: before?.startedSeconds ?? -1, openStreams: 0, watchers: 0 });
+      await subject.call(first());
+      expect((await member.clientCalls(signal()))?.calls).toBeGreaterThan(after?.calls ?? Infinity);
+    });
+
+    test("to cancel a downgrade that nobody enabled changes nothing", async () => {
+      await using member = subject.etcd.connect(first());
+      if (subject.minor >= 6) await member.cancelDowngrade(signal());
+      else await expect(member.cancelDowngrade(signal())).rejects.toBeInstanceOf(Fault);
+    });
+
     test("an alarm is told with its member, and stands in that member's Status", async () => {
       await using member = subject.etcd.connect(first());
       expect(await member.alarms(signal())).toEqual([]);
@@ -196,6 +228,10 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       await subject.raiseNoSpace(memberId);
       expect(await member.alarms(signal())).toEqual([{ memberId, kind: "NOSPACE" }]);
       if (subject.minor >= 4) expect((await member.status(signal())).errors.join()).toContain("NOSPACE");
+      await member.disarm({ memberId: memberId + 1n, kind: "NOSPACE" }, signal());
+      expect(await member.alarms(signal())).toEqual([{ memberId, kind: "NOSPACE" }]);
+      await member.disarm({ memberId, kind: "NOSPACE" }, signal());
+      expect(await member.alarms(signal())).toEqual([]);
     });
   });
 }

@@ -15,9 +15,17 @@ etcdContract("the fake etcd keeps the contract", async () => {
     compact: async (revision) => {
       script.compactRevision = revision;
     },
+    call: async ({ name }) => {
+      etcd.member(name).clientCalls = {
+        startedSeconds: 1,
+        calls: 1,
+        byMethod: new Map([["Range", 1]]),
+        openStreams: 0,
+        watchers: 0,
+      };
+    },
     raiseNoSpace: async (memberId) => {
       script.alarms = [{ memberId, kind: "NOSPACE" }];
-      etcd.member("e1").status = { errors: [`memberID:${memberId} alarm:NOSPACE`] };
     },
     [Symbol.asyncDispose]: () => etcd[Symbol.asyncDispose](),
   };

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type {
   Alarm,
+  ClientCalls,
   Etcd,
   HashKv,
   MemberAddress,
@@ -22,6 +23,9 @@ export type FakeCall =
   | "v2Content"
   | "defragmenting"
   | "diskTimes"
+  | "clientCalls"
+  | "disarm"
+  | "cancelDowngrade"
   | "snapshot";
 
 /** One scripted member. Everything may be changed while the fake is in use; the next call sees it. */
@@ -36,6 +40,8 @@ export interface FakeMember {
   down?: boolean;
   /** The member that really answers at this member's URL: a shared or wrong advertised URL. */
   answeredBy?: string;
+  /** What its metrics say of clients; undefined when they cannot be read, nobody called by default. */
+  clientCalls?: ClientCalls | undefined;
   /** Merged into what the fake would answer. */
   status?: Partial<MemberStatus>;
   /** The hash that HashKV gives; 1 by default, as on every member that agrees. A function is asked with the compaction revision. */
@@ -70,6 +76,8 @@ export interface FakeScript {
   version?: string;
   /** False: reads that need a majority fail. */
   quorum?: boolean;
+  /** A downgrade was enabled. */
+  downgrading?: boolean;
 }
 
 export interface FakeEtcd extends Etcd {
@@ -146,6 +154,18 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
       },
       status: (signal) => ask("status", signal, statusOf),
       alarms: (signal) => ask("alarms", signal, (member) => voter(member, "Alarm", script.alarms ?? [])),
+      disarm: (alarm, signal) =>
+        ask("disarm", signal, () => {
+          script.alarms = (script.alarms ?? []).filter(
+            ({ memberId, kind }) => memberId !== alarm.memberId || kind !== alarm.kind,
+          );
+        }),
+      cancelDowngrade: (signal) =>
+        ask("cancelDowngrade", signal, () => {
+          if (storageVersionOf() === undefined) throw new Fault("etcd-refused", "unknown method Downgrade");
+          script.downgrading = false;
+        }),
+      members: (signal) => ask("members", signal, memberList),
       hashKv: (revision, signal) =>
         ask("hashKv", signal, (member) => voter(member, "HashKV", hashKv(member, revision))),
       linearizableRead: (signal) =>
@@ -163,6 +183,12 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
           const time = { count: Number(revisionOf()), seconds: Number(revisionOf()) * 0.002 };
           return { walFsync: time, backendCommit: time };
         }),
+      clientCalls: (signal) =>
+        ask("clientCalls", signal, (member) =>
+          "clientCalls" in member
+            ? member.clientCalls
+            : { startedSeconds: 1, calls: 0, byMethod: new Map(), openStreams: 0, watchers: 0 },
+        ),
       snapshot: (signal) => stream(there, signal),
       [Symbol.asyncDispose]: async () => {
         open.delete(handle);
