@@ -13,9 +13,16 @@ export interface Clock {
 /** setTimeout fires at once for anything larger (Node), so longer sleeps are cut into pieces. */
 const longestTimerMs = 2 ** 31 - 1;
 
+/**
+ * How far a test wants this process's wall clock to be off, as where nobody synchronises it. Zero unless LIFEBOAT_FAILPOINTS is "on" as well, so that a
+ * stray variable on a host does nothing.
+ */
+const offsetMs =
+  process.env["LIFEBOAT_FAILPOINTS"] === "on" ? Number(process.env["LIFEBOAT_CLOCK_OFFSET_MS"] ?? "0") || 0 : 0;
+
 /** The clock of the machine. */
 export const systemClock: Clock = {
-  now: () => Date.now(),
+  now: () => Date.now() + offsetMs,
   elapsed: () => performance.now(),
   async sleep(ms, signal) {
     let leftMs = Math.max(0, ms);

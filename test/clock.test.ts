@@ -27,6 +27,25 @@ describe("the system clock", () => {
   });
 });
 
+describe("a clock that a test puts off", () => {
+  const ahead = async (switches: string): Promise<number> => {
+    vi.resetModules();
+    vi.stubEnv("LIFEBOAT_FAILPOINTS", switches);
+    vi.stubEnv("LIFEBOAT_CLOCK_OFFSET_MS", "3600000");
+    try {
+      const { systemClock } = await import("../src/clock.ts");
+      return Math.round((systemClock.now() - Date.now()) / 60_000);
+    } finally {
+      vi.unstubAllEnvs();
+      vi.resetModules();
+    }
+  };
+
+  test("is off by so much, and a stray variable alone does nothing", async () => {
+    expect([await ahead("on"), await ahead("")]).toEqual([60, 0]);
+  });
+});
+
 describe("the steered clock", () => {
   clockContract(() => {
     const clock = steeredClock(1_000_000);

@@ -8,12 +8,17 @@ export interface TcpProxy extends AsyncDisposable {
   targets: readonly string[];
   /** Connections that gave more than this many bytes to the client are cut; undefined: none. */
   cutAfterBytes: number | undefined;
+  /** True: connections stay open and new ones are taken, but no byte passes, as where a network drops every packet. */
+  silent: boolean;
+  /** Ends every open connection. */
+  cut(): void;
   readonly connections: number;
   readonly cuts: number;
 }
 
 export async function startTcpProxy(...urls: readonly string[]): Promise<TcpProxy> {
   const open = new Set<Socket>();
+  let silent = false;
   let connections = 0;
   let cuts = 0;
   const server = createServer((client) => {
@@ -34,13 +39,19 @@ export async function startTcpProxy(...urls: readonly string[]): Promise<TcpProx
         upstream.destroy();
       }
     });
-    client.pipe(upstream);
-    upstream.pipe(client);
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
     ] as const) {
       open.add(socket);
+      socket.on("data", (bytes: Buffer) => {
+        if (!other.write(bytes)) socket.pause();
+      });
+      other.on("drain", () => {
+        if (!silent) socket.resume();
+      });
+      socket.on("end", () => other.end());
+      if (silent) socket.pause();
       // Either end may reset the connection; the other one is told by the end of its own.
       socket.on("error", () => undefined);
       socket.on("close", () => {
@@ -56,6 +67,19 @@ export async function startTcpProxy(...urls: readonly string[]): Promise<TcpProx
     port,
     targets: urls.map((url) => new URL(url).host),
     cutAfterBytes: undefined,
+    get silent() {
+      return silent;
+    },
+    set silent(now) {
+      silent = now;
+      // A socket that is paused does not even tell that the other end has gone.
+      for (const socket of open)
+        if (silent) socket.pause();
+        else socket.resume();
+    },
+    cut() {
+      for (const socket of open) socket.destroy();
+    },
     get connections() {
       return connections;
     },
