@@ -1,4 +1,5 @@
 import { isIPv4 } from "node:net";
+import { brokenHostRules, hostDoubts } from "./hosts-rules.ts";
 import { dotted, isSection, valueAt } from "./path.ts";
 import type { Path } from "./path.ts";
 import type { Problem } from "./problems.ts";
@@ -66,6 +67,7 @@ export function brokenRules(input: unknown): readonly Problem[] {
     if (first === undefined) names.set(name, index);
     else refuse(["schedules", index, "name"], `is the name of ${dotted(["schedules", first])} already`);
   }
+  brokenHostRules(input, refuse);
   return problems;
 }
 
@@ -109,6 +111,7 @@ export function doubts(config: Config): readonly ConfigWarning[] {
   if (schedules.length === 0) {
     warnings.push({ about: "schedules", message: "empty: backups are taken by the command backup alone" });
   }
+  for (const [name, host] of Object.entries(config.hosts)) warnings.push(...hostDoubts(name, host));
   return warnings;
 }
 

@@ -13,11 +13,12 @@ import {
   secret,
   size,
 } from "./fields.ts";
+import { hooks, hosts, operations } from "./hosts.ts";
 import { quote } from "./quote.ts";
 import { isFault } from "../faults.ts";
 
 /** Sections that later versions bring; each is refused by name, so that nobody believes in a retention that does not run. */
-export const laterSections: readonly string[] = ["archive", "drill", "hosts", "hooks", "upgrade", "repository.copies"];
+export const laterSections: readonly string[] = ["archive", "drill", "upgrade", "repository.copies"];
 
 const tls = z
   .strictObject({
@@ -376,6 +377,9 @@ export const configSchema = z
     http,
     log,
     notify,
+    hosts,
+    hooks,
+    operations,
   })
   .describe("Configuration of etcd-lifeboat.");
 

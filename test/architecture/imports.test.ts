@@ -73,7 +73,14 @@ const rows: readonly Row[] = [
       ["./schema.ts", "../faults.ts", "zod", "yaml", "node-cron", "node:fs"],
     ),
   },
-  ...["src/etcd/etcd.ts", "src/stock/stock.ts", "src/store/store.ts", "src/datadir/datadir.ts"].map((file) => ({
+  ...[
+    "src/etcd/etcd.ts",
+    "src/stock/stock.ts",
+    "src/store/store.ts",
+    "src/datadir/datadir.ts",
+    "src/host/host.ts",
+    "src/service/service.ts",
+  ].map((file) => ({
     file,
     message: "imports: a contract",
     ...imports(["./connect.ts", "../clock.ts", "@grpc/grpc-js", "@aws-sdk/client-s3", "node:stream"], ["../faults.ts"]),
@@ -128,6 +135,47 @@ const rows: readonly Row[] = [
         "../crc32c.ts",
         "node:fs",
       ],
+    ),
+  },
+  {
+    file: "src/host/local.ts",
+    message: "imports: a host may",
+    ...imports(
+      ["../etcd/etcd.ts", "../service/service.ts", "../runbook/runbook.ts", "../config/hosts.ts", "zod"],
+      ["./host.ts", "../faults.ts", "../deadline.ts", "execa", "node:fs/promises"],
+    ),
+  },
+  {
+    file: "src/service/systemd.ts",
+    message: "imports: a service may",
+    ...imports(
+      ["../host/local.ts", "../etcd/etcd.ts", "../runbook/runbook.ts", "../config/hosts.ts", "node:fs", "execa"],
+      ["./service.ts", "../host/host.ts", "../faults.ts", "yaml"],
+    ),
+  },
+  {
+    file: "src/runbook/execute.ts",
+    message: "imports: runbook may",
+    ...imports(
+      [
+        ...sdks,
+        ...adapters,
+        "../host/host.ts",
+        "../service/service.ts",
+        "../store/store.ts",
+        "../repository/names.ts",
+        "../restore/plan.ts",
+        "node:fs/promises",
+      ],
+      ["./journal.ts", "./runbook.ts", "../faults.ts", "../events.ts", "../clock.ts", "zod"],
+    ),
+  },
+  {
+    file: "src/runbook/journal-file.ts",
+    message: "imports: an adapter of runbook",
+    ...imports(
+      ["../host/host.ts", "../etcd/etcd.ts", "../store/store.ts", "../restore/plan.ts"],
+      ["./journal.ts", "../faults.ts", "../deadline.ts", "execa", "node:fs/promises"],
     ),
   },
   {
@@ -272,6 +320,8 @@ const rows: readonly Row[] = [
       [
         "../etcd/etcd.ts",
         "../store/store.ts",
+        "../host/host.ts",
+        "../service/service.ts",
         "../etcd/connect.ts",
         "../telemetry/log.ts",
         "../config/load.ts",

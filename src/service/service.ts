@@ -1,0 +1,52 @@
+/**
+ * Something on a host that is started and stopped: etcd, an API server, a controller, another client of etcd. Each way to run one (systemd, static pod, commands) keeps
+ * this contract over the host's own. Methods reject with `service-*`, or with what the host rejects with; all are repeatable: to hold what is held changes nothing.
+ */
+export interface Service {
+  readonly name: string;
+  readonly role: ServiceRole;
+  /** How it is run, for people: `etcd.service`, `static pod etcd`, `/opt/bin/api`. */
+  readonly description: string;
+  /** False: nothing keeps it from coming back, at a reboot or when somebody restarts it; `hold` rejects with `service-unholdable`. */
+  readonly canHold: boolean;
+  /**
+   * True where one switch does both: `hold` stops it as well and `release` starts it (a static pod's manifest), so it must be held when it is to be stopped and
+   * released when it is to be started. False: hold, stop, then later release, start.
+   */
+  readonly holdStops: boolean;
+
+  /** What is true now. Rejects with `service-unknown` when it cannot be said whether it runs. */
+  state(signal: AbortSignal): Promise<ServiceState>;
+  /**
+   * Keeps it from being started by anybody, persistently: neither Restart=, the kubelet nor a reboot brings it back, and who tries is told the operation's name.
+   * A service that runs goes on (but see `holdStops`).
+   */
+  hold(operation: string, signal: AbortSignal): Promise<void>;
+  /** Asks it to stop; the caller holds it first. Returns when it was asked: `state` proves that it is gone. */
+  stop(signal: AbortSignal): Promise<void>;
+  /** Takes the hold away, exactly: what was enabled is enabled, what was disabled is disabled. Resolves when nothing is held. */
+  release(signal: AbortSignal): Promise<void>;
+  /** Asks it to start and does not wait for its health: the first member of a cluster is ready only when the second one runs. `service-held` while it is held. */
+  start(signal: AbortSignal): Promise<void>;
+}
+
+/** controllers are stopped before API servers, which are stopped before other clients of etcd, and etcd last; started in reverse. */
+export const serviceRoles = ["etcd", "api-server", "controller", "client"] as const;
+export type ServiceRole = (typeof serviceRoles)[number];
+
+export interface ServiceState {
+  /** Any process of it is there, or it is being started or stopped. */
+  readonly running: boolean;
+  /** Empty also where a command tells only whether it runs. */
+  readonly pids: readonly number[];
+  /** The operation that holds it; undefined: nobody does. */
+  readonly heldBy: string | undefined;
+  /** Whether a reboot would start it; `no` while it is held. */
+  readonly boots: "yes" | "no" | "unknown";
+  /** For people, such as `active (running), pid 812`. */
+  readonly detail: string;
+  /** The unit file was changed without a daemon-reload: what runs is not what would be started. */
+  readonly needsReload: boolean;
+  /** Starts since it was last started by hand, where that is counted: growing is a crash loop. */
+  readonly restarts: number | undefined;
+}
