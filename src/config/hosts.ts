@@ -123,7 +123,7 @@ const service = z
 
 const host = z.strictObject({
   reach: converted(
-    "local; hosts behind ssh are not in this version of etcd-lifeboat",
+    "local (hosts behind ssh are not in this version of etcd-lifeboat)",
     { pattern: "^local$" },
     (text) => (text === "local" ? { value: text } : { why: `${quote(text)} is not local` }),
   ).describe("How the host is reached: local is the machine that the command runs on."),

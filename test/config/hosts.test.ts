@@ -81,7 +81,7 @@ test("a host has a way to be reached, and for each service one way to run it", (
 
 test("hosts behind ssh are refused in words that say so", () => {
   expect(told({ hosts: { db2: { reach: { ssh: { destination: "ops@10.0.0.12" } } } } })).toStrictEqual([
-    "hosts.db2.reach: must be local; hosts behind ssh are not in this version of etcd-lifeboat",
+    "hosts.db2.reach: must be local (hosts behind ssh are not in this version of etcd-lifeboat), not a section",
   ]);
 });
 
