@@ -6,6 +6,7 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
 import { loadConfig } from "./config/load.ts";
 import { readPingUrl } from "./config/address.ts";
+import { readAccess, type Access } from "./config/access.ts";
 import { describeSecret, readSecret, Redacted } from "./config/secrets.ts";
 import { policyOf } from "./cli/expire.ts";
 import { requireSchedules } from "./cli/run.ts";
@@ -38,7 +39,7 @@ import { openDirectoryStore } from "./store/directory.ts";
 import { openS3Store } from "./store/s3.ts";
 import type { Store } from "./store/store.ts";
 import { fanOut } from "./telemetry/fan-out.ts";
-import { serveHttp } from "./telemetry/http.ts";
+import { serveHttp, type HttpAccess } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
 import { openMetrics } from "./telemetry/metrics.ts";
 import { openPings, type PingOptions, type Pings } from "./telemetry/pings.ts";
@@ -289,6 +290,7 @@ async function runDaemon(
   const stop = AbortSignal.any([outer, controller.signal]);
   await using server = await serveHttp({
     listen: config.http.listen,
+    access: revealAccess(await readAccess(config, env)),
     metrics,
     livez: () => [health.loop()],
     readyz: () => [health.loop(), health.etcd()],
@@ -309,7 +311,11 @@ async function runDaemon(
         const next = openTools(path, version, env);
         requireSchedules(next.loaded);
         refuseRestartOnly(current.tools.loaded.config, next.loaded.config);
-        return await prepare(next, emit);
+        const access = revealAccess(await readAccess(next.loaded.config, env));
+        const prepared = await prepare(next, emit);
+        // No backup has to end before a new certificate can be served.
+        server.renew(access);
+        return prepared;
       },
       async work(current, retire, stopped) {
         log.setLevel(current.tools.loaded.config.log.level);
@@ -336,6 +342,10 @@ async function runDaemon(
     emit({ name: "daemon.stopped", exitStatus: outer.aborted ? 0 : 1 });
     await log.flush();
   }
+}
+
+function revealAccess({ tls, token }: Access): HttpAccess {
+  return { tls: tls === undefined ? undefined : { ...tls, key: tls.key.reveal() }, token: token?.reveal() };
 }
 
 /** A configuration with everything opened that it needs at once: what is wrong with it is found before it takes over. */

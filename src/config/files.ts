@@ -1,5 +1,6 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { whyUnfitPair, whyUnfitToken } from "./access.ts";
 import type { Environment } from "./fill.ts";
 import { userInfo } from "node:os";
 import { dotted } from "./path.ts";
@@ -54,13 +55,24 @@ export function checkFiles(config: Config, env: Environment): FileFindings {
     warn([...tls, "key"], message);
   }
 
-  const secret = (path: Path, reference: SecretReference | undefined): void => {
-    const fault = reference === undefined ? undefined : whySecretUnreadable(reference, env);
+  const secret = (
+    path: Path,
+    reference: SecretReference | undefined,
+    whyUnfit?: (value: string) => string | undefined,
+  ): void => {
+    const fault = reference === undefined ? undefined : whySecretUnreadable(reference, env, whyUnfit);
     if (fault !== undefined) refuse(path, fault.hint === undefined ? fault.message : `${fault.message}; ${fault.hint}`);
   };
   secret(["cluster", "auth", "password"], cluster.auth?.password);
   secret(["repository", "encryption", "identity"], repository.encryption?.identity);
   secret(["repository", "signing", "key"], repository.signing?.key);
+  secret(["http", "token"], config.http.token, whyUnfitToken);
+  const served = config.http.tls;
+  pem(["http", "tls", "cert"], served?.cert, "a PEM certificate", (text) => new X509Certificate(text));
+  secret(["http", "tls", "key"], served?.key, (key) => {
+    const read = readKeyFile(served?.cert ?? "");
+    return "why" in read ? undefined : whyUnfitPair(read.text, key);
+  });
   for (const target of ["start", "success", "failure"] as const) {
     const address = config.notify[target];
     if (address !== undefined && !("url" in address)) secret(["notify", target], address);

@@ -6,6 +6,7 @@ import type { Config } from "./schema.ts";
 const bound: readonly (readonly [about: string, read: (config: Config) => unknown])[] = [
   ["cluster.name", ({ cluster }) => cluster.name],
   ["http.listen", ({ http }) => http.listen],
+  ["http.tls", ({ http }) => http.tls !== undefined],
   ["log.format", ({ log }) => log.format],
 ];
 

@@ -1,7 +1,9 @@
-import { isIPv4 } from "node:net";
+import { isLoopbackHost } from "./access.ts";
+import { readListenAddress } from "./address.ts";
 import { brokenHostRules, hostDoubts } from "./hosts-rules.ts";
 import { dotted, isSection, valueAt } from "./path.ts";
 import type { Path } from "./path.ts";
+import { quote } from "./quote.ts";
 import type { Problem } from "./problems.ts";
 import { oneStoreOnly } from "./schema.ts";
 import type { Config } from "./schema.ts";
@@ -58,6 +60,15 @@ export function brokenRules(input: unknown): readonly Problem[] {
     refuse(["retention"], `has no rule that keeps backups; write one of ${rules.join(", ")}, or remove the section`);
   }
 
+  const listen = valueAt(input, ["http", "listen"]);
+  if (typeof listen === "string" && !has("http", "tls") && !has("http", "token")) {
+    const read = readListenAddress(listen);
+    if ("value" in read && !isLoopbackHost(read.value.host)) {
+      const message = `${quote(listen)} is not loopback, and nothing guards the pages; write http.token and http.tls, or 127.0.0.1:${read.value.port}`;
+      problems.push({ path: ["http", "listen"], message, part: "value" });
+    }
+  }
+
   const names = new Map<string, number>();
   const schedules = valueAt(input, ["schedules"]);
   for (const index of Array.isArray(schedules) ? schedules.keys() : []) {
@@ -108,6 +119,10 @@ export function doubts(config: Config): readonly ConfigWarning[] {
       "not set, but trusted keys are: what is backed up from here is unsigned, and refused wherever they are trusted";
     warnings.push({ about: "repository.signing.key", message });
   }
+  if (config.http.token !== undefined && config.http.tls === undefined && !isLoopbackHost(config.http.listen.host)) {
+    const message = "not set: the token will cross the network in the clear, and who hears it can read the pages";
+    warnings.push({ about: "http.tls", message });
+  }
   if (schedules.length === 0) {
     warnings.push({ about: "schedules", message: "empty: backups are taken by the command backup alone" });
   }
@@ -132,5 +147,5 @@ function texts(value: unknown): readonly string[] {
 
 function isLoopback(url: string): boolean {
   const host = new URL(url).hostname;
-  return host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
+  return isLoopbackHost(host.replace(/^\[(.*)\]$/, "$1"));
 }

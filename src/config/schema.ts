@@ -338,7 +338,19 @@ const http = z
   .strictObject({
     listen: converted("HOST:PORT, such as 127.0.0.1:9979", { pattern: ":[0-9]{1,5}$" }, readListenAddress)
       .prefault("127.0.0.1:9979")
-      .describe("Loopback address and port of /metrics, /livez and /readyz; port 0 takes a free one."),
+      .describe(
+        "Address and port of /metrics, /livez, /readyz and the status page; port 0 takes a free one. One that is not loopback needs tls, a token, or best both.",
+      ),
+    tls: z
+      .strictObject({
+        cert: path.describe("PEM file with the certificate and its chain. Example: /etc/etcd-lifeboat/http.crt"),
+        key: secret("Key of the certificate (PEM, without passphrase), which only its owner may read."),
+      })
+      .optional()
+      .describe("Serve the pages by TLS 1.2 or later. Read again with the configuration."),
+    token: secret(
+      "A bearer token that every request must carry, but those for /livez and /readyz. Made by: openssl rand -hex 32",
+    ).optional(),
   })
   .prefault({})
   .describe("Metrics and health pages.");

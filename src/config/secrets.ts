@@ -52,11 +52,15 @@ export function readSecret(reference: SecretReference, env: Environment): Promis
   return Promise.try(() => new Redacted(secretNow(reference, env)));
 }
 
-/** Says why `readSecret` would fail now, without keeping the value; undefined when it would not. */
-export function whySecretUnreadable(reference: SecretReference, env: Environment): Fault | undefined {
+/** Says why `readSecret` would fail now, or why what it would give is unfit, without keeping the value; undefined: neither. */
+export function whySecretUnreadable(
+  reference: SecretReference,
+  env: Environment,
+  whyUnfit: (value: string) => string | undefined = () => undefined,
+): Fault | undefined {
   try {
-    secretNow(reference, env);
-    return undefined;
+    const why = whyUnfit(secretNow(reference, env));
+    return why === undefined ? undefined : new Fault("secret-unreadable", `${describeSecret(reference)} ${why}`);
   } catch (error) {
     if (error instanceof Fault) return error;
     throw error;

@@ -1,5 +1,7 @@
+import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http";
+import { createServer as createSecureServer, type Server as SecureServer } from "node:https";
 
 import { Fault } from "../faults.ts";
 import { escapeControls } from "../format.ts";
@@ -12,6 +14,8 @@ export type Check =
 
 export interface HttpOptions {
   readonly listen: { readonly host: string; readonly port: number };
+  /** None: whoever reaches the address may read. */
+  readonly access?: HttpAccess;
   readonly metrics: { readonly page: () => Promise<MetricsPage> };
   /** Is this process alive? Never whether a backup succeeded: a restart would not help. */
   readonly livez: () => readonly Check[];
@@ -24,7 +28,20 @@ export interface HttpOptions {
   readonly limits?: HttpLimits;
 }
 
+/** What guards the pages; both are secrets. */
+export interface HttpAccess {
+  /** PEM: the certificate with its chain, and its key. */
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  /** What every request must carry as a bearer token, but those for /livez and /readyz. */
+  readonly token: string | undefined;
+}
+
 export interface HttpServer extends AsyncDisposable {
+  /**
+   * Serves another certificate and takes another token from the next connection and request on. Whether there is TLS at all stays as it began. Throws
+   * `config-invalid` and changes nothing when the certificate cannot be used.
+   */
+  readonly renew: (access: HttpAccess) => void;
   /** Where it listens, with the real port when 0 was asked for: `http://127.0.0.1:9979`. */
   readonly url: string;
 }
@@ -52,16 +69,21 @@ const reportEveryMs = 60_000;
  */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   const limits = options.limits ?? usualLimits;
-  const server = createServer(
-    {
-      maxHeaderSize: 8192,
-      headersTimeout: limits.headMs,
-      requestTimeout: 2 * limits.headMs,
-      keepAliveTimeout: limits.idleMs,
-      connectionsCheckingInterval: Math.ceil(limits.headMs / 5),
-    },
-    openHandler(options, limits.responseMs),
-  );
+  const { tls } = options.access ?? {};
+  let guard = openGuard(options.access?.token);
+  const bounds: ServerOptions = {
+    maxHeaderSize: 8192,
+    headersTimeout: limits.headMs,
+    requestTimeout: 2 * limits.headMs,
+    keepAliveTimeout: limits.idleMs,
+    connectionsCheckingInterval: Math.ceil(limits.headMs / 5),
+  };
+  const handler = openHandler(options, (request) => guard(request), limits.responseMs);
+  const server =
+    tls === undefined
+      ? createServer(bounds, handler)
+      : securely(() => createSecureServer({ ...bounds, ...tls, ...strict, handshakeTimeout: limits.headMs }, handler));
+  const sockets = trackSockets(server);
   server.maxConnections = limits.connections;
   server.timeout = limits.idleMs;
   // Upgrades and tunnels are not for us.
@@ -69,7 +91,60 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   server.on("connect", (_request, socket) => socket.destroy());
   await listen(server, options.listen);
   server.on("error", options.onError); // accept() out of descriptors: it goes on when there are some again
-  return { url: urlOf(server, options.listen.host), [Symbol.asyncDispose]: () => close(server) };
+  return {
+    url: urlOf(server, options.listen.host),
+    renew(access) {
+      const { tls: renewed } = access;
+      if (renewed !== undefined && isSecure(server)) {
+        securely(() => server.setSecureContext({ ...renewed, ...strict }));
+      }
+      guard = openGuard(access.token);
+    },
+    [Symbol.asyncDispose]: () => close(server, sockets),
+  };
+}
+
+const strict = { minVersion: "TLSv1.2" } as const;
+
+/** OpenSSL's words about a key are not for messages. */
+function securely<T>(use: () => T): T {
+  try {
+    return use();
+  } catch {
+    throw new Fault("config-invalid", "http.tls: the certificate and its key cannot be used", {
+      hint: "look at them: openssl x509 -noout -text -in CERT",
+    });
+  }
+}
+
+function isSecure(server: Server | SecureServer): server is SecureServer {
+  return "setSecureContext" in server;
+}
+
+type Socket = IncomingMessage["socket"];
+
+/** Open connections, also those that are still shaking hands, which the HTTP server does not know of. */
+function trackSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+/** Whether a request may read. */
+type Guard = (request: IncomingMessage) => boolean;
+
+/** Compares digests in constant time: neither a token's characters nor its length can be learnt by trying. */
+function openGuard(token: string | undefined): Guard {
+  if (token === undefined) return () => true;
+  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+  const expected = digest(token);
+  return ({ headers }) => {
+    const given = /^Bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1] ?? "";
+    return timingSafeEqual(digest(given), expected);
+  };
 }
 
 interface Answer {
@@ -80,6 +155,7 @@ interface Answer {
 
 function openHandler(
   options: HttpOptions,
+  guard: Guard,
   responseMs: number,
 ): (request: IncomingMessage, response: ServerResponse) => void {
   let page: Promise<MetricsPage> | undefined;
@@ -93,14 +169,18 @@ function openHandler(
     const { contentType, body } = await page;
     return { status: 200, type: contentType, body };
   }
-  async function answer(path: string, query: URLSearchParams): Promise<Answer> {
+  async function answer(path: string, query: URLSearchParams, trusted: boolean): Promise<Answer> {
+    switch (path) {
+      // For probes that cannot send a token; why something is wrong is not for everybody.
+      case "/livez":
+        return checked("livez", options.livez(), query.has("verbose"), trusted);
+      case "/readyz":
+        return checked("readyz", options.readyz(), query.has("verbose"), trusted);
+    }
+    if (!trusted) return plain(401, "send the token of http.token: Authorization: Bearer TOKEN");
     switch (path) {
       case "/metrics":
         return metrics();
-      case "/livez":
-        return checked("livez", options.livez(), query.has("verbose"));
-      case "/readyz":
-        return checked("readyz", options.readyz(), query.has("verbose"));
       case "/":
         return { status: 200, type: "text/html; charset=utf-8", body: options.status() };
       default:
@@ -127,7 +207,7 @@ function openHandler(
       return;
     }
     const [path = "/", query] = (request.url ?? "/").split("?", 2);
-    answer(path, new URLSearchParams(query))
+    answer(path, new URLSearchParams(query), guard(request))
       .catch(failed)
       .then((made) => send(request, response, made))
       .catch((error: unknown) => {
@@ -150,6 +230,7 @@ function send(request: IncomingMessage, response: ServerResponse, { status, type
   response.writeHead(status, {
     "Content-Type": type,
     "Content-Length": Buffer.byteLength(body),
+    ...(status === 401 ? { "WWW-Authenticate": 'Bearer realm="etcd-lifeboat"' } : {}),
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -159,11 +240,13 @@ function send(request: IncomingMessage, response: ServerResponse, { status, type
 }
 
 /** As Kubernetes' components answer: `ok`, or the list of checks when one failed or `?verbose` asks for it. */
-function checked(name: string, checks: readonly Check[], verbose: boolean): Answer {
+function checked(name: string, checks: readonly Check[], verbose: boolean, trusted: boolean): Answer {
   const ok = checks.every((check) => check.ok);
   if (ok && !verbose) return plain(200, "ok");
   const lines = checks.map((check) =>
-    check.ok ? `[+]${check.name} ok` : `[-]${check.name} failed: ${escapeControls(redact(check.why))}`,
+    check.ok
+      ? `[+]${check.name} ok`
+      : `[-]${check.name} failed${trusted ? `: ${escapeControls(redact(check.why))}` : ""}`,
   );
   return plain(ok ? 200 : 503, [...lines, `${name} check ${ok ? "passed" : "failed"}`].join("\n"));
 }
@@ -198,16 +281,16 @@ const reasons: Record<string, readonly [what: string, hint: string]> = {
 function urlOf(server: Server, host: string): string {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("a server that listens on TCP has an address");
-  return `http://${authority(host, address.port)}`;
+  return `${isSecure(server) ? "https" : "http"}://${authority(host, address.port)}`;
 }
 
 function authority(host: string, port: number): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-function close(server: Server): Promise<void> {
+function close(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
   return new Promise((resolve) => {
-    const cut = setTimeout(() => server.closeAllConnections(), closeMs);
+    const cut = setTimeout(() => sockets.forEach((socket) => socket.destroy()), closeMs);
     server.close(() => {
       clearTimeout(cut);
       resolve();

@@ -220,6 +220,8 @@ const rows: readonly Row[] = [
         "winston",
         "prom-client",
         "node:http",
+        "node:https",
+        "node:crypto",
       ],
     ),
   },

@@ -29,6 +29,8 @@ function site(): Site {
   const { privateKey, publicKey } = generateKeyPairSync("ed25519");
   write("manifest.key", privateKey.export({ type: "pkcs8", format: "pem" }).toString());
   write("manifest.pub", publicKey.export({ type: "spki", format: "pem" }).toString(), 0o644);
+  write("http.key", execFileSync("cat", [file("client.key")], { encoding: "utf8" }));
+  write("http.token", "canary-hunter2-and-then-some\n");
   write("password", "canary-hunter2\n");
   write("age.key", "AGE-SECRET-KEY-1CANARYHUNTER2\n");
   write("s3-credentials", "[default]\naws_secret_access_key = canary-hunter2\n");
@@ -48,6 +50,10 @@ repository:
   signing: { key: { file: ${file("manifest.key")} }, trusted: [${file("manifest.pub")}] }
   extras: [${file("ca.crt")}]
 schedules: [{ name: hourly, cron: "0 * * * *" }]
+http:
+  listen: 0.0.0.0:9979
+  tls: { cert: ${file("client.crt")}, key: { file: ${file("http.key")} } }
+  token: { file: ${file("http.token")} }
 `,
     );
   return { directory, file, write, config };
@@ -90,7 +96,32 @@ test("all files that cannot be used are told together, each by its key and path"
       `${file("manifest.key")} is open to others than its owner (mode 0644); run: chmod 600`,
     ) as string,
     `repository.signing.trusted[0]: ${file("manifest.pub")} is not an Ed25519 public key (SPKI PEM)`,
+    `http.tls.cert: ${file("client.crt")} is not a PEM certificate`,
   ]);
+});
+
+test("a key of the pages that is another certificate's, or open to others, is refused", () => {
+  const { config, file, write } = site();
+  const { privateKey } = generateKeyPairSync("ed25519");
+  write("http.key", privateKey.export({ type: "pkcs8", format: "pem" }).toString());
+  expect(problemsAt(config())).toStrictEqual([
+    `http.tls.key: file ${file("http.key")} does not belong to the certificate`,
+  ]);
+  write("http.key", "canary-hunter2");
+  expect(problemsAt(config())).toStrictEqual([
+    `http.tls.key: file ${file("http.key")} is not a PEM private key without passphrase`,
+  ]);
+  chmodSync(file("http.key"), 0o644);
+  expect(problemsAt(config())).toStrictEqual([expect.stringContaining("is open to others") as string]);
+});
+
+test.each([
+  ["canary-hunter2", "is shorter than 16 characters; make one: openssl rand -hex 32"],
+  ["canary-hunter2 and some more", "has characters that no bearer token has"],
+])("a token that is none is refused and not shown", (token, why) => {
+  const { config, file, write } = site();
+  write("http.token", token);
+  expect(problemsAt(config())).toStrictEqual([`http.token: file ${file("http.token")} ${why}`]);
 });
 
 test("a key of etcd that may not be read names the file, the user and the way out", () => {

@@ -268,16 +268,33 @@ describe("what is wrong", () => {
     expect(loaded.origins.get("repository.store.s3.region")).toStrictEqual({ kind: "default" });
   });
 
-  test.each(["0.0.0.0:9979", "10.0.0.1:9979", "[::]:9979", "example.org:9979", ":9979"])(
-    "listening on %s is refused",
+  describe.each(["0.0.0.0:9979", "10.0.0.1:9979", "[::]:9979", "example.org:9979"])("listening on %s", (listen) => {
+    const http = (guard: string): string => `${minimal}http: { listen: "${listen}"${guard} }\n`;
+    const tls = ", tls: { cert: /etc/etcd-lifeboat/http.crt, key: { file: /etc/etcd-lifeboat/http.key } }";
+    const token = ", token: { file: /etc/etcd-lifeboat/http.token }";
+
+    test("is refused without TLS and without a token, with what to write", () => {
+      expect(only(http("")).message).toBe(
+        `"${listen}" is not loopback, and nothing guards the pages; write http.token and http.tls, or 127.0.0.1:9979`,
+      );
+    });
+
+    test("is allowed with one of them, and a token in the clear is worth a word", () => {
+      const about = (loaded: LoadedConfig): boolean => loaded.warnings.some((warning) => warning.about === "http.tls");
+      expect([http(tls), http(token), http(tls + token)].map((text) => about(load(text)))).toEqual([
+        false,
+        true,
+        false,
+      ]);
+    });
+  });
+
+  test.each(["127.0.0.1", ":9979", "127.0.0.1:99999", "localhost:http", "::1:80"])(
+    "%s is no address to listen on",
     (listen) => {
-      expect(only(`${minimal}http: { listen: "${listen}" }\n`).message).toContain("is not loopback");
+      expect(only(`${minimal}http: { listen: "${listen}" }\n`).message).toContain("write HOST:PORT");
     },
   );
-
-  test.each(["127.0.0.1", "127.0.0.1:99999", "localhost:http", "::1:80"])("%s is no address to listen on", (listen) => {
-    expect(only(`${minimal}http: { listen: "${listen}" }\n`).message).toContain("write HOST:PORT");
-  });
 });
 
 describe("the file itself", () => {

@@ -19,6 +19,9 @@ test("what a running process is bound to is named and refused, and everything el
   expect(() => refuseRestartOnly(config, load(text))).not.toThrow();
   const other = text.replace("hourly", "daily").replace("/var/backups/etcd", "/srv").replace("2379", "2390");
   expect(() => refuseRestartOnly(config, load(`${other}log: { level: debug }`))).not.toThrow();
+  expect(() => refuseRestartOnly(config, load(`${text}http: { tls: { cert: /c, key: { file: /k } } }`))).toThrow(
+    "http.tls cannot be changed while it runs",
+  );
   const bound = `${text.replace("name: dev", "name: prod")}http: { listen: "127.0.0.1:1" }\nlog: { format: text }`;
   expect(() => refuseRestartOnly(config, load(bound))).toThrow(
     "cluster.name and http.listen and log.format cannot be changed while it runs",

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { createAuthority } from "../cluster/tls.ts";
 import { checkConfig } from "../telemetry/promtool.ts";
 import { blocks, readPage, readPages, root } from "./pages.ts";
 
@@ -56,6 +57,36 @@ test("promtool finds nothing wrong with Prometheus' configuration in docs/operat
     const path = join(directory, "prometheus.yml");
     await writeFile(path, shown.replaceAll("/etc/prometheus/rules/etcd-lifeboat", `${root}config/prometheus`));
     expect(checkConfig(path)).toContain("2 rule files found");
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("the example configuration of Prometheus, with TLS and a token, can be used as it is once its files are there", async () => {
+  const example = readFileSync(`${root}config/prometheus/examples/prometheus.yaml`, "utf8");
+  const directory = await mkdtemp(join(tmpdir(), "lifeboat-prometheus-"));
+  try {
+    const { ca, issue } = await createAuthority(join(directory, "pki"));
+    const { cert, key } = await issue({ commonName: "client", usage: "client" });
+    const files = new Map([
+      ["/etc/prometheus/rules/etcd-lifeboat/*.yaml", `${root}config/prometheus/*rules.yaml`],
+      ["/etc/prometheus/etcd-lifeboat/ca.crt", ca],
+      ["/etc/prometheus/etcd-lifeboat/token", join(directory, "token")],
+      ["/etc/prometheus/etcd/ca.crt", ca],
+      ["/etc/prometheus/etcd/client.crt", cert],
+      ["/etc/prometheus/etcd/client.key", key],
+    ]);
+    await writeFile(join(directory, "token"), "0123456789abcdef");
+    let text = example;
+    for (const [named, real] of files) {
+      expect(text).toContain(named);
+      text = text.replaceAll(named, real);
+    }
+    const path = join(directory, "prometheus.yml");
+    await writeFile(path, text);
+    expect(checkConfig(path)).toContain("2 rule files found");
+    await writeFile(path, text.replace("credentials_file", "credential_file"));
+    expect(() => checkConfig(path)).toThrow("credential_file");
   } finally {
     await rm(directory, { recursive: true });
   }

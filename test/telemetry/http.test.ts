@@ -1,12 +1,17 @@
 import { request as ask } from "node:http";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { request as askSecurely, type RequestOptions } from "node:https";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 
 import { Fault } from "../../src/faults.ts";
 import { serveHttp } from "../../src/telemetry/http.ts";
 import type { HttpOptions } from "../../src/telemetry/http.ts";
+import { createAuthority } from "../cluster/tls.ts";
 
 const limits = { connections: 64, headMs: 5000, idleMs: 5000, responseMs: 5000 };
 const listen = { host: "127.0.0.1", port: 0 };
@@ -28,6 +33,123 @@ function serve(options: Partial<HttpOptions> = {}) {
     ...options,
   });
 }
+
+const token = "canary-token-0123456789";
+const bearer = (value: string): RequestInit => ({ headers: { authorization: value } });
+
+describe("with a token", () => {
+  const access = { tls: undefined, token };
+
+  test.each(["/metrics", "/", "/nothing", "/livez/"])("%s is for nobody without it", async (path) => {
+    await using server = await serve({ access });
+    for (const given of [
+      "",
+      "Bearer",
+      "Bearer ",
+      `Basic ${token}`,
+      `Bearer ${token}x`,
+      `Bearer ${token.slice(1)}`,
+      token,
+    ]) {
+      const response = await fetch(`${server.url}${path}`, bearer(given));
+      expect([given, response.status, response.headers.get("www-authenticate")]).toEqual([
+        given,
+        401,
+        'Bearer realm="etcd-lifeboat"',
+      ]);
+      expect(await response.text()).not.toContain(token);
+    }
+    expect((await fetch(`${server.url}${path}`)).status).toBe(401);
+  });
+
+  test("the pages are for who sends it", async () => {
+    await using server = await serve({ access });
+    for (const scheme of ["Bearer", "bearer", "BEARER"]) {
+      const response = await fetch(`${server.url}/metrics`, bearer(`${scheme} ${token}`));
+      expect([response.status, await response.text()]).toEqual([200, metricsPage.body]);
+    }
+    expect((await fetch(`${server.url}/nothing`, bearer(`Bearer ${token}`))).status).toBe(404);
+  });
+
+  test("probes need none, and learn that something is wrong, not why", async () => {
+    const readyz = () => [{ name: "etcd", ok: false as const, why: "https://10.0.0.11:2379 refuses the password" }];
+    await using server = await serve({ access, readyz });
+    const livez = await fetch(`${server.url}/livez`);
+    expect([livez.status, await livez.text()]).toEqual([200, "ok\n"]);
+    const ready = await fetch(`${server.url}/readyz?verbose`);
+    expect([ready.status, await ready.text()]).toEqual([503, "[-]etcd failed\nreadyz check failed\n"]);
+    expect(await (await fetch(`${server.url}/readyz`, bearer(`Bearer ${token}`))).text()).toContain("10.0.0.11");
+  });
+
+  test("a new one takes the old one's place at once", async () => {
+    await using server = await serve({ access });
+    server.renew({ tls: undefined, token: `${token}-next` });
+    expect((await fetch(`${server.url}/metrics`, bearer(`Bearer ${token}`))).status).toBe(401);
+    expect((await fetch(`${server.url}/metrics`, bearer(`Bearer ${token}-next`))).status).toBe(200);
+    server.renew({ tls: undefined, token: undefined });
+    expect((await fetch(`${server.url}/metrics`)).status).toBe(200);
+  });
+});
+
+describe("with TLS", () => {
+  const directory = mkdtempSync(join(tmpdir(), "http-test-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  async function issue(
+    fileName: string,
+  ): Promise<{ readonly cert: string; readonly key: string; readonly ca: string }> {
+    const authority = await createAuthority(join(directory, fileName), fileName);
+    const { cert, key } = await authority.issue({ commonName: "lifeboat", fileName, usage: "server" });
+    const read = (path: string): string => readFileSync(path, "utf8");
+    return { cert: read(cert), key: read(key), ca: read(authority.ca) };
+  }
+
+  function get(url: string, options: RequestOptions): Promise<number | undefined> {
+    return new Promise((resolve, reject) => {
+      const request = askSecurely(url, { ...options, agent: false }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      });
+      request.on("error", reject);
+      request.end();
+    });
+  }
+
+  test("the pages are served by it alone, from 1.2 on, and another certificate takes over without a restart", async () => {
+    const [first, second] = await Promise.all([issue("first"), issue("second")]);
+    await using server = await serve({ access: { tls: first, token } });
+    expect(server.url).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
+    const page = `${server.url}/metrics`;
+    const headers = { authorization: `Bearer ${token}` };
+    expect(await get(page, { ca: first.ca, headers })).toBe(200);
+    expect(await get(page, { ca: first.ca })).toBe(401);
+    expect(await get(`${server.url}/livez`, { ca: first.ca })).toBe(200);
+    await expect(get(page, { ca: second.ca, headers })).rejects.toThrow(/certificate/);
+    await expect(get(page, { ca: first.ca, maxVersion: "TLSv1.1", minVersion: "TLSv1", headers })).rejects.toThrow(
+      /protocol/,
+    );
+    await expect(raw(server.url, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")).resolves.not.toContain("200");
+
+    server.renew({ tls: second, token });
+    expect(await get(page, { ca: second.ca, headers })).toBe(200);
+    await expect(get(page, { ca: first.ca, headers })).rejects.toThrow(/certificate/);
+
+    const broken = { cert: second.cert, key: first.key };
+    expect(() => server.renew({ tls: broken, token })).toThrow("http.tls: the certificate and its key cannot be used");
+    expect(await get(page, { ca: second.ca, headers })).toBe(200);
+  });
+
+  test("closing does not wait for a handshake that never ends", async () => {
+    const server = await serve({ access: { tls: await issue("silent"), token: undefined } });
+    const socket = connect(portOf(server.url), "127.0.0.1");
+    const gone = new Promise((resolve) => socket.on("close", resolve));
+    socket.on("error", () => undefined); // it may be reset
+    await new Promise((resolve) => socket.once("connect", resolve));
+    expect(await get(`${server.url}/livez`, { rejectUnauthorized: false })).toBe(200); // it has seen the other one by now
+    await server[Symbol.asyncDispose]();
+    await gone;
+  });
+});
 
 const portOf = (url: string): number => Number(new URL(url).port);
 
