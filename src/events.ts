@@ -274,6 +274,10 @@ export const sealedWhys = [
 ] as const;
 export type SealedWhy = (typeof sealedWhys)[number];
 
+/** What a member is asked again and again to see how long it takes; the reads are of one key that does not exist. */
+export const probeMethods = ["status", "range_serializable", "range_linearizable"] as const;
+export type ProbeMethod = (typeof probeMethods)[number];
+
 /** What one look at a member gave; a member that did not answer has only a name and a fault. */
 export type ObservedMember =
   | {

@@ -3,6 +3,7 @@ import type { ChannelOptions, ClientReadableStream, StatusObject } from "@grpc/g
 import { abortFault, throwIfAborted } from "../faults.ts";
 import { parseAddress } from "./address.ts";
 import { credentialsFor } from "./credentials.ts";
+import type { Certificate } from "./etcd.ts";
 import type { TlsFiles } from "./tls-files.ts";
 import type { Method } from "./wire.ts";
 
@@ -44,6 +45,7 @@ export class Channel implements AsyncDisposable {
   readonly #client: Client;
   readonly #timeouts: Timeouts;
   #connections = 0;
+  #certificate: Certificate | undefined;
 
   constructor(
     at: { readonly url: string; readonly serverName: string | undefined; readonly socket?: string | undefined },
@@ -51,7 +53,9 @@ export class Channel implements AsyncDisposable {
     timeouts: Timeouts,
   ) {
     const address = parseAddress(at.url);
-    const credentials = credentialsFor(address, tls, at.serverName, timeouts.connectMs);
+    const credentials = credentialsFor(address, tls, at.serverName, timeouts.connectMs, (shown) => {
+      this.#certificate = shown;
+    });
     const target = at.socket === undefined ? address.authority : `unix:${at.socket}`;
     this.#client = new Client(target, credentials, channelOptions);
     this.#timeouts = timeouts;
@@ -61,6 +65,11 @@ export class Channel implements AsyncDisposable {
   /** How often the connection was established. */
   get connections(): number {
     return this.#connections;
+  }
+
+  /** What the other side showed when the connection was last established; undefined before that, and without TLS. */
+  get certificate(): Certificate | undefined {
+    return this.#certificate;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -22,8 +22,9 @@ const defaultTimeouts: Timeouts = { connectMs: 5_000, callMs: 10_000, hashKvMs: 
 export function openEtcd(options: EtcdOptions): Etcd {
   options.endpoints.forEach(parseAddress);
   const timeouts = { ...defaultTimeouts, ...options.timeouts };
+  const tls = new TlsFiles(options.tls ?? {});
   const session = new Session({
-    tls: new TlsFiles(options.tls ?? {}),
+    tls,
     login: options.auth,
     endpoints: options.endpoints,
     tokenMs: timeouts.callMs,
@@ -32,6 +33,7 @@ export function openEtcd(options: EtcdOptions): Etcd {
   return {
     members: async (signal) => askMembers(options.endpoints, connect, signal),
     connect,
+    certificates: async () => (await tls.load()).certificates,
     [Symbol.asyncDispose]: async () => {
       await Promise.all([...open].map((member) => member[Symbol.asyncDispose]()));
     },

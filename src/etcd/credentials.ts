@@ -3,22 +3,26 @@ import type { Socket } from "node:net";
 import { CallCredentials, ChannelCredentials } from "@grpc/grpc-js";
 import type { Address } from "./address.ts";
 import { tlsName } from "./address.ts";
+import { describeCertificate } from "./certificate.ts";
+import type { Certificate } from "./etcd.ts";
 import type { TlsFiles } from "./tls-files.ts";
 
 type Connector = ReturnType<ChannelCredentials["_createSecureConnector"]>;
 
 /**
  * Credentials of one address. Each new connection is made from the TLS files as they are then, so that a rotated
- * certificate needs no new channel; and an IP address is never sent as server name, which grpc-js does (a warning of Node).
+ * certificate needs no new channel; and an IP address is never sent as server name, which grpc-js does (a warning of Node). `saw` is told which certificate
+ * the other side showed, after it was accepted.
  */
 export function credentialsFor(
   address: Address,
   tls: TlsFiles,
   serverName: string | undefined,
   connectMs: number,
+  saw: (certificate: Certificate) => void = () => undefined,
 ): ChannelCredentials {
   if (!address.secure) return ChannelCredentials.createInsecure();
-  return new FileCredentials(address, tls, serverName, connectMs);
+  return new FileCredentials(address, tls, serverName, connectMs, saw);
 }
 
 class FileCredentials extends ChannelCredentials {
@@ -26,9 +30,17 @@ class FileCredentials extends ChannelCredentials {
   readonly #tls: TlsFiles;
   readonly #serverName: string | undefined;
   readonly #connectMs: number;
+  readonly #saw: (certificate: Certificate) => void;
 
-  constructor(address: Address, tls: TlsFiles, serverName: string | undefined, connectMs: number) {
+  constructor(
+    address: Address,
+    tls: TlsFiles,
+    serverName: string | undefined,
+    connectMs: number,
+    saw: (certificate: Certificate) => void,
+  ) {
     super();
+    this.#saw = saw;
     this.#address = address;
     this.#tls = tls;
     this.#serverName = serverName;
@@ -73,6 +85,8 @@ class FileCredentials extends ChannelCredentials {
       });
       secured.once("secureConnect", () => {
         clearTimeout(late);
+        const shown = secured.getPeerX509Certificate();
+        if (shown !== undefined) this.#saw(describeCertificate(shown));
         resolve(secured);
       });
     });

@@ -16,6 +16,9 @@ export interface Etcd extends AsyncDisposable {
    * Does not wait for the connection; close it with `await using`.
    */
   connect(address: MemberAddress): MemberConnection;
+
+  /** The certificates in our own TLS files, as they are now: the client's, and those of the CAs. None without TLS files; `etcd-tls` when one cannot be read. */
+  certificates(): Promise<OwnCertificates>;
 }
 
 export interface MemberConnection extends AsyncDisposable {
@@ -41,6 +44,15 @@ export interface MemberConnection extends AsyncDisposable {
 
   /** One linearizable read of a key that need not exist (no key is created): proves quorum. Resolves with the header's revision. */
   linearizableRead(signal: AbortSignal): Promise<bigint>;
+
+  /** One serializable read of the same key: this member's own answer, without the others; a learner gives it too. Resolves with the header's revision. */
+  serializableRead(signal: AbortSignal): Promise<bigint>;
+
+  /** The certificate that this member shows at its client port, also one that cannot be accepted (expired, another's name). Undefined without TLS. */
+  serverCertificate(signal: AbortSignal): Promise<Certificate | undefined>;
+
+  /** What this member's own metrics page says; undefined when it cannot be read. */
+  serverMetrics(signal: AbortSignal): Promise<ServerMetrics | undefined>;
 
   /** Whether v2 content exists beside the v3 keys, as far as it can be asked (etcd ≤ 3.5 only; GET /v2/keys). */
   v2Content(signal: AbortSignal): Promise<V2Content>;
@@ -163,6 +175,41 @@ export interface DiskTime {
   readonly count: number;
   /** Of all of them together. */
   readonly seconds: number;
+}
+
+/** One certificate; times are Unix milliseconds. */
+export interface Certificate {
+  /** As OpenSSL writes it, in one line. */
+  readonly subject: string;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+export interface OwnCertificates {
+  readonly client: Certificate | undefined;
+  /** Every certificate of the file, in its order. */
+  readonly ca: readonly Certificate[];
+}
+
+/** Parts of a member's own metrics; each is absent where its minor does not have it. What is counted began anew when the process started. */
+export interface ServerMetrics {
+  /** Unix milliseconds. */
+  readonly startedMs: number | undefined;
+  readonly residentBytes: number | undefined;
+  readonly cpuSeconds: number | undefined;
+  readonly leaderChanges: number | undefined;
+  readonly heartbeatFailures: number | undefined;
+  readonly quotaBytes: number | undefined;
+  readonly walFsync: DiskHistogram | undefined;
+  readonly backendCommit: DiskHistogram | undefined;
+  /** Round trips to each other member, by its ID. etcd measures them every half minute. */
+  readonly peerRoundTrips: ReadonlyMap<bigint, DiskTime>;
+}
+
+/** How long each of many took. */
+export interface DiskHistogram extends DiskTime {
+  /** Ascending by their bound in seconds, the last one Infinity: how many took no longer. */
+  readonly buckets: readonly { readonly le: number; readonly count: number }[];
 }
 
 export type V2Content =

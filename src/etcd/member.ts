@@ -1,8 +1,10 @@
 import { Fault, throwIfAborted } from "../faults.ts";
 import { Channel } from "./channel.ts";
 import type { Timeouts } from "./channel.ts";
+import { shownCertificate } from "./certificate.ts";
 import type {
   Alarm,
+  Certificate,
   ClientCalls,
   DiskTimes,
   HashKv,
@@ -11,10 +13,11 @@ import type {
   MemberConnection,
   MemberList,
   MemberStatus,
+  ServerMetrics,
   SnapshotMessage,
   V2Content,
 } from "./etcd.ts";
-import { askClientCalls, askDefragmenting, askDiskTimes } from "./metrics.ts";
+import { askClientCalls, askDefragmenting, askDiskTimes, askServerMetrics } from "./metrics.ts";
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
 import { askV2 } from "./v2.ts";
@@ -81,8 +84,27 @@ export class MemberCalls implements MemberConnection {
   }
 
   async linearizableRead(signal: AbortSignal): Promise<bigint> {
-    const question = { key: absentKey, countOnly: true };
-    return this.#call(rangeMethod, question, (_answer, header) => BigInt(header.revision), signal);
+    return this.#read(false, signal);
+  }
+
+  async serializableRead(signal: AbortSignal): Promise<bigint> {
+    return this.#read(true, signal);
+  }
+
+  async serverCertificate(signal: AbortSignal): Promise<Certificate | undefined> {
+    const seen = this.#channel.certificate;
+    if (seen !== undefined) return seen;
+    try {
+      // A socket of this machine has no TLS, whatever the URL says.
+      if (this.#endpoint.socket !== undefined) return undefined;
+      return await shownCertificate(this.#endpoint, this.#session.options.tls, this.#timeouts.connectMs, signal);
+    } catch (error) {
+      throw await this.#explain(error, "the TLS handshake", signal);
+    }
+  }
+
+  async serverMetrics(signal: AbortSignal): Promise<ServerMetrics | undefined> {
+    return askServerMetrics(this.address.metricsUrl ?? this.address.url, this.#http, signal);
   }
 
   /** The member list as this member knows it, without a quorum's blessing. */
@@ -125,6 +147,11 @@ export class MemberCalls implements MemberConnection {
         throw await this.#explain(error, "Snapshot", signal);
       }
     }
+  }
+
+  async #read(serializable: boolean, signal: AbortSignal): Promise<bigint> {
+    const question = { key: absentKey, countOnly: true, serializable };
+    return this.#call(rangeMethod, question, (_answer, header) => BigInt(header.revision), signal);
   }
 
   get #http(): { tls: Session["options"]["tls"]; serverName: string | undefined } {

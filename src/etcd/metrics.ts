@@ -1,5 +1,5 @@
 import { abortFault } from "../faults.ts";
-import type { ClientCalls, DiskTime, DiskTimes } from "./etcd.ts";
+import type { ClientCalls, DiskHistogram, DiskTime, DiskTimes, ServerMetrics } from "./etcd.ts";
 import { get } from "./http.ts";
 import type { GetOptions } from "./http.ts";
 
@@ -77,6 +77,34 @@ function seriesOf(page: string, names: string): readonly Series[] {
   );
 }
 
+/** The parts of a member's metrics that tell how it does; undefined when its page cannot be read. */
+export async function askServerMetrics(
+  baseUrl: string,
+  options: Options,
+  signal: AbortSignal,
+): Promise<ServerMetrics | undefined> {
+  const page = await readPage(baseUrl, options, signal);
+  return page === "" ? undefined : readServerMetrics(page);
+}
+
+/** Reads a page in Prometheus' text format; exported for its tests. Names are etcd's of 3.3 to 3.7. */
+export function readServerMetrics(page: string): ServerMetrics {
+  const startedSeconds = valueOf(page, "process_start_time_seconds");
+  const quotaBytes = valueOf(page, "etcd_server_quota_backend_bytes");
+  return {
+    startedMs: startedSeconds === undefined ? undefined : startedSeconds * 1000,
+    residentBytes: valueOf(page, "process_resident_memory_bytes"),
+    cpuSeconds: valueOf(page, "process_cpu_seconds_total"),
+    leaderChanges: valueOf(page, "etcd_server_leader_changes_seen_total"),
+    heartbeatFailures: valueOf(page, "etcd_server_heartbeat_send_failures_total"),
+    // A quota that is switched off is negative there.
+    quotaBytes: quotaBytes === undefined || quotaBytes <= 0 ? undefined : quotaBytes,
+    walFsync: histogramOf(page, "etcd_disk_wal_fsync_duration_seconds"),
+    backendCommit: histogramOf(page, "etcd_disk_backend_commit_duration_seconds"),
+    peerRoundTrips: roundTripsOf(page),
+  };
+}
+
 /** Empty when there is no page: metrics may be served elsewhere or not at all. */
 async function readPage(baseUrl: string, options: Options, signal: AbortSignal): Promise<string> {
   const path = `${new URL(baseUrl).pathname.replace(/\/+$/, "")}/metrics`.replace(/^\/metrics\/metrics$/, "/metrics");
@@ -92,6 +120,33 @@ async function readPage(baseUrl: string, options: Options, signal: AbortSignal):
 function timeOf(page: string, histogram: string): DiskTime | undefined {
   const [count, seconds] = [valueOf(page, `${histogram}_count`), valueOf(page, `${histogram}_sum`)];
   return count === undefined || seconds === undefined ? undefined : { count, seconds };
+}
+
+function histogramOf(page: string, name: string): DiskHistogram | undefined {
+  const time = timeOf(page, name);
+  if (time === undefined) return undefined;
+  const buckets = seriesOf(page, `${name}_bucket`)
+    .slice(0, mostSeries)
+    .map(({ labels, value }) => ({
+      le: labels.get("le") === "+Inf" ? Infinity : Number(labels.get("le")),
+      count: value,
+    }))
+    .filter(({ le, count }) => !Number.isNaN(le) && !Number.isNaN(count));
+  return { ...time, buckets: buckets.toSorted((a, b) => a.le - b.le) };
+}
+
+/** Of no member more buckets and peers than these are believed. */
+const mostSeries = 64;
+
+function roundTripsOf(page: string): ReadonlyMap<bigint, DiskTime> {
+  const name = "etcd_network_peer_round_trip_time_seconds";
+  const valuesOf = (part: string): ReadonlyMap<string, number> =>
+    new Map(seriesOf(page, `${name}_${part}`).map(({ labels, value }) => [labels.get("To") ?? "", value]));
+  const sums = valuesOf("sum");
+  const known = [...valuesOf("count")].filter(([peer]) => /^[0-9a-f]{1,16}$/.test(peer)).slice(0, mostSeries);
+  return new Map(
+    known.map(([peer, count]) => [BigInt(`0x${peer}`), { count, seconds: sums.get(peer) ?? Number.NaN }] as const),
+  );
 }
 
 /** A series without labels. */

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createSecureContext, getCACertificates } from "node:tls";
 import type { SecureContext } from "node:tls";
 import { Fault } from "../faults.ts";
+import { certificatesOf, describeCertificate } from "./certificate.ts";
+import type { OwnCertificates } from "./etcd.ts";
 
 /** Paths of PEM files. Without `ca` the system's CAs and those of Node are trusted. */
 export interface TlsPaths {
@@ -21,6 +23,7 @@ export interface TlsMaterial {
   readonly commonName: string | undefined;
   /** End of the client certificate's validity, as it is printed in the certificate. */
   readonly validTo: string | undefined;
+  readonly certificates: OwnCertificates;
 }
 
 const checkEveryMs = 1000;
@@ -90,7 +93,11 @@ async function read(paths: TlsPaths): Promise<TlsMaterial> {
   }
   const context = createSecureContext({ ca: ca ?? systemCas(), cert, key, minVersion: "TLSv1.2" });
   const commonName = client?.subject.split("\n").find((line) => line.startsWith("CN="));
-  return { context, commonName: commonName?.slice(3), validTo: client?.validTo };
+  const certificates = {
+    client: client === undefined ? undefined : describeCertificate(client),
+    ca: ca === undefined ? [] : certificatesOf(ca),
+  };
+  return { context, commonName: commonName?.slice(3), validTo: client?.validTo, certificates };
 }
 
 async function pem(name: string, path: string | undefined): Promise<Buffer | undefined> {

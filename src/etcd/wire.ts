@@ -65,7 +65,7 @@ const definitions = fromJSON(protobuf.parse(protoText).root.toJSON(), {
   arrays: true,
 });
 
-export const rangeMethod = method<{ key: Buffer; countOnly: boolean }, Headed>("KV", "Range");
+export const rangeMethod = method<{ key: Buffer; countOnly: boolean; serializable: boolean }, Headed>("KV", "Range");
 export const memberListMethod = method<{ linearizable: boolean }, MemberListAnswer>("Cluster", "MemberList");
 export const alarmMethod = method<
   { action: "GET" } | { action: "DEACTIVATE"; memberID: string; alarm: string },

@@ -306,6 +306,8 @@ const rows: readonly Row[] = [
     "src/snapshot/verdict.ts",
     "src/snapshot/pace.ts",
     "src/datadir/minors.ts",
+    "src/cluster/quantile.ts",
+    "src/daemon/trend.ts",
     "src/restore/plan.ts",
   ].map((file) => ({
     file,

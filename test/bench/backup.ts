@@ -68,6 +68,9 @@ function withoutHashes(etcd: Etcd): Etcd {
       members: (signal) => member.members(signal),
       clientCalls: (signal) => member.clientCalls(signal),
       linearizableRead: (signal) => member.linearizableRead(signal),
+      serializableRead: (signal) => member.serializableRead(signal),
+      serverCertificate: (signal) => member.serverCertificate(signal),
+      serverMetrics: (signal) => member.serverMetrics(signal),
       v2Content: (signal) => member.v2Content(signal),
       defragmenting: (signal) => member.defragmenting(signal),
       diskTimes: (signal) => member.diskTimes(signal),
@@ -81,6 +84,7 @@ function withoutHashes(etcd: Etcd): Etcd {
   return {
     members: (signal) => etcd.members(signal),
     connect,
+    certificates: () => etcd.certificates(),
     [Symbol.asyncDispose]: () => etcd[Symbol.asyncDispose](),
   };
 }

@@ -79,6 +79,15 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       expect(await member.linearizableRead(signal())).toBe(revision);
     });
 
+    test("a serializable read is each member's own, also a learner's", async () => {
+      const revision = await subject.put("contract/serializable", "1");
+      for (const address of [...subject.voters, ...(subject.learner === undefined ? [] : [subject.learner])]) {
+        await using member = subject.etcd.connect(address);
+        // Others hear of a write a moment later.
+        await expect.poll(() => member.serializableRead(signal()), { timeout: 30_000 }).toBe(revision);
+      }
+    });
+
     test("members that agree give the same HashKV at the same revision", async () => {
       const revision = await subject.put("contract/hash", "1");
       await subject.put("contract/hash", "2");
@@ -219,6 +228,40 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       await using member = subject.etcd.connect(first());
       if (subject.minor >= 6) await member.cancelDowngrade(signal());
       else await expect(member.cancelDowngrade(signal())).rejects.toBeInstanceOf(Fault);
+    });
+
+    test("a member's metrics tell its process, its disks, its leaders and its peers", async () => {
+      const list = await subject.etcd.members(signal());
+      for (const address of subject.voters) {
+        await using member = subject.etcd.connect(address);
+        const before = await member.serverMetrics(signal());
+        await subject.put("disk/buckets", "x");
+        await expect
+          .poll(async () => (await member.serverMetrics(signal()))?.walFsync?.count ?? 0, { timeout: 30_000 })
+          .toBeGreaterThan(before?.walFsync?.count ?? Infinity);
+        // A peer is there from the first round trip on, which etcd measures after half a minute.
+        const metrics = await member.serverMetrics(signal());
+        const ids = list.members.map(({ id }) => id);
+        for (const peer of metrics?.peerRoundTrips.keys() ?? []) expect(ids).toContain(peer);
+        expect(metrics?.startedMs).toBeGreaterThan(Date.UTC(2020, 0, 1));
+        expect(metrics?.residentBytes).toBeGreaterThan(1e6);
+        expect(metrics?.cpuSeconds).toBeGreaterThan(0);
+        expect(metrics?.leaderChanges).toBeGreaterThan(0);
+        expect(metrics?.heartbeatFailures).toBeGreaterThanOrEqual(0);
+        expect(metrics?.quotaBytes).toBe(2 * 2 ** 30);
+        for (const histogram of [metrics?.walFsync, metrics?.backendCommit]) {
+          const counts = (histogram?.buckets ?? []).map(({ count }) => count);
+          expect(counts.length).toBeGreaterThan(3);
+          expect(counts).toEqual(counts.toSorted((a, b) => a - b));
+          expect(histogram?.buckets.at(-1)).toEqual({ le: Infinity, count: histogram?.count });
+        }
+      }
+    });
+
+    test("without TLS nobody shows a certificate, and we have none", async () => {
+      await using member = subject.etcd.connect(first());
+      expect(await member.serverCertificate(signal())).toBe(undefined);
+      expect(await subject.etcd.certificates()).toEqual({ client: undefined, ca: [] });
     });
 
     test("an alarm is told with its member, and stands in that member's Status", async () => {

@@ -1,4 +1,4 @@
-import { copyFile, cp, mkdtemp, rm } from "node:fs/promises";
+import { copyFile, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -88,6 +88,47 @@ test("mutual TLS works, and each thing that can be wrong with the client certifi
     code: "etcd-tls",
     message: expect.stringContaining(`${file("expiredClient.crt")} expired on `),
   });
+});
+
+test("the certificate that a server shows is known from the connection, and by a look of its own where it is refused", async () => {
+  const hourMs = 3_600_000;
+  await using server = await start("server");
+  await using etcd = openEtcd({ endpoints: [server.url], tls: client("client"), ...quick });
+  await using member = etcd.connect({ name: "member", url: server.url });
+  await member.status(soon()).catch(() => undefined);
+  const shown = await member.serverCertificate(soon());
+  expect(shown).toMatchObject({ subject: "CN=server" });
+  expect(shown?.notAfterMs).toBeGreaterThan(Date.now() + hourMs);
+  expect(shown?.notBeforeMs).toBeLessThan(Date.now());
+
+  await using late = await start("expired");
+  await using refusing = openEtcd({ endpoints: [late.url], tls: client("client"), ...quick });
+  await using refused = refusing.connect({ name: "late", url: late.url });
+  await expect(refused.status(soon())).rejects.toMatchObject({ code: "etcd-tls" });
+  expect((await refused.serverCertificate(soon()))?.notAfterMs).toBeLessThan(Date.now());
+  expect(late.calls.size).toBe(0);
+
+  await using nobody = etcd.connect({ name: "nobody", url: "https://127.0.0.1:1" });
+  await expect(nobody.serverCertificate(soon())).rejects.toMatchObject({ code: "etcd-unreachable" });
+});
+
+test("our own certificates are those of the files, every CA of a bundle", async () => {
+  await writeFile(
+    file("bundle.crt"),
+    (await readFile(file("ca.crt"), "utf8")) + (await readFile(file("otherCa.crt"), "utf8")),
+  );
+  await using etcd = openEtcd({
+    endpoints: ["https://127.0.0.1:1"],
+    tls: { ...client("client"), ca: file("bundle.crt") },
+  });
+  const { client: own, ca } = await etcd.certificates();
+  expect(own?.subject).toContain("CN=client");
+  expect(own?.notAfterMs).toBeGreaterThan(Date.now());
+  expect(ca.length).toBe(2);
+  await using none = openEtcd({ endpoints: ["http://127.0.0.1:1"] });
+  expect(await none.certificates()).toEqual({ client: undefined, ca: [] });
+  await using missing = openEtcd({ endpoints: ["https://127.0.0.1:1"], tls: { ca: file("nothing.crt") } });
+  await expect(missing.certificates()).rejects.toMatchObject({ code: "etcd-tls" });
 });
 
 test("plain HTTP to a TLS server is told as such", async () => {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type {
   Alarm,
+  Certificate,
   ClientCalls,
   Etcd,
   HashKv,
@@ -9,6 +10,8 @@ import type {
   MemberConnection,
   MemberList,
   MemberStatus,
+  OwnCertificates,
+  ServerMetrics,
   SnapshotMessage,
   V2Content,
 } from "../../src/etcd/etcd.ts";
@@ -20,6 +23,9 @@ export type FakeCall =
   | "alarms"
   | "hashKv"
   | "linearizableRead"
+  | "serializableRead"
+  | "serverCertificate"
+  | "serverMetrics"
   | "v2Content"
   | "defragmenting"
   | "diskTimes"
@@ -52,6 +58,10 @@ export interface FakeMember {
   hashKv?: Partial<HashKv>;
   v2?: V2Content;
   defragmenting?: boolean | undefined;
+  /** What it shows at its client port; none by default, as without TLS. */
+  certificate?: Certificate;
+  /** Merged into what its metrics page would say; null: there is no such page. */
+  metrics?: Partial<ServerMetrics> | null;
   /** A database, sent in chunks of 32 KiB with its seal, or the messages themselves in batches. */
   snapshot?: Uint8Array | (() => AsyncIterable<readonly SnapshotMessage[]>);
   /** What a call throws; a function is asked at every call, undefined lets it through. */
@@ -78,6 +88,8 @@ export interface FakeScript {
   quorum?: boolean;
   /** A downgrade was enabled. */
   downgrading?: boolean;
+  /** In our own TLS files; none by default. */
+  certificates?: OwnCertificates | Fault;
 }
 
 export interface FakeEtcd extends Etcd {
@@ -109,6 +121,10 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
     member: find,
     address,
     connect,
+    certificates: async () => {
+      if (script.certificates instanceof Fault) throw script.certificates;
+      return script.certificates ?? { client: undefined, ca: [] };
+    },
     members: async (signal) => {
       throwIfAborted(signal);
       const reasons: string[] = [];
@@ -173,6 +189,10 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
           if (script.quorum === false) throw new Fault("etcd-timeout", `${member.name} did not answer Range in time`);
           return revisionOf();
         }),
+      serializableRead: (signal) =>
+        ask("serializableRead", signal, (member) => member.status?.revision ?? revisionOf()),
+      serverCertificate: (signal) => ask("serverCertificate", signal, (member) => member.certificate),
+      serverMetrics: (signal) => ask("serverMetrics", signal, metricsOf),
       v2Content: (signal) =>
         ask("v2Content", signal, (member) => member.v2 ?? { state: "no", why: "etcd 3.6 and later have no v2 store" }),
       defragmenting: (signal) =>
@@ -275,6 +295,27 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
     };
   }
 
+  /** Every revision was written, and took the disk two milliseconds. */
+  function metricsOf(member: FakeMember): ServerMetrics | undefined {
+    if (member.metrics === null) return undefined;
+    const count = Number(revisionOf());
+    const disk = { count, seconds: count * 0.002, buckets: bucketsOf(count) };
+    return {
+      startedMs: Date.UTC(2026, 0, 1),
+      residentBytes: 50 * 2 ** 20,
+      cpuSeconds: 12.5,
+      leaderChanges: 1,
+      heartbeatFailures: 0,
+      quotaBytes: 2 * 2 ** 30,
+      walFsync: disk,
+      backendCommit: disk,
+      peerRoundTrips: new Map(
+        script.members.filter((peer) => peer !== member).map((peer) => [idOf(peer), { count, seconds: count * 0.001 }]),
+      ),
+      ...member.metrics,
+    };
+  }
+
   function hashKv(member: FakeMember, asked: bigint): HashKv {
     const newest = member.status?.revision ?? revisionOf();
     const revision = asked === 0n ? newest : asked;
@@ -309,6 +350,10 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
   function storageVersionOf(): string | undefined {
     return Number(versionOf().split(".")[1]) >= 6 ? versionOf().replace(/\.\d+$/, ".0") : undefined;
   }
+}
+
+function bucketsOf(count: number): { le: number; count: number }[] {
+  return [0.001, 0.002, 0.004, Infinity].map((le) => ({ le, count: le < 0.002 ? 0 : count }));
 }
 
 /** Up to 3.4.26 and 3.5.9 a member refuses to hash its compaction revision, though it still has it. */
