@@ -91,6 +91,8 @@ interface State {
   /** Slots that are committed, ascending. A list, not only the newest: one that a wrong clock put into the future must not end all backups until then. */
   slots: readonly number[];
   starting: boolean;
+  /** The slot of the last attempt; undefined: none yet. */
+  triedMs: number | undefined;
   /** What was last told as planned. */
   plannedMs: number;
   failures: number;
@@ -109,6 +111,7 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     intervalMs: slotInterval(schedule.fields, schedule.timeZone, deps.clock.now()) ?? Infinity,
     slots: [],
     starting: true,
+    triedMs: undefined,
     plannedMs: -Infinity,
     failures: 0,
     retryAtMs: 0,
@@ -198,10 +201,9 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   const nowMs = deps.clock.now();
   // A clock that was put back is another matter, and every look of a rare schedule costs a walk through years.
   if (state.idleFromMs !== undefined && state.idleFromMs <= nowMs && nowMs < state.wakeAtMs) return;
-  const due = decideDue(
-    { ...schedule, delayMs: state.delayMs, newestSlotMs: newestSlot(state.slots, nowMs), starting: state.starting },
-    nowMs,
-  );
+  const { delayMs, triedMs, starting } = state;
+  const newestSlotMs = newestSlot(state.slots, nowMs);
+  const due = decideDue({ ...schedule, delayMs, newestSlotMs, triedSlotMs: triedMs, starting }, nowMs);
   state.idleFromMs = due.kind === "due" ? undefined : nowMs;
   if (due.kind === "never") {
     state.wakeAtMs = Infinity;
@@ -234,9 +236,10 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     state.wakeAtMs = nowMs + heldMs;
     return;
   }
-  if (due.missed > 0 && state.failures === 0) {
+  if (due.missed > 0) {
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
   }
+  state.triedMs = due.slotMs;
   // A store that cannot even be asked for the lock is no pause: the slot has failed, and is told so.
   await serve(deps, state, due.slotMs, closed, signal);
 }

@@ -34,7 +34,7 @@ interface Loop {
 }
 
 async function openLoop(
-  options: { names?: readonly string[]; store?: MemoryStore; jitterMs?: number } = {},
+  options: { names?: readonly string[]; cron?: string; store?: MemoryStore; jitterMs?: number } = {},
 ): Promise<Loop> {
   const clock = steeredClock(start);
   const store = options.store ?? memoryStore(() => clock.now());
@@ -48,7 +48,7 @@ async function openLoop(
     cluster: "prod",
     schedules: (options.names ?? ["hourly"]).map((name) => ({
       name,
-      fields: parseCron("0 * * * *"),
+      fields: parseCron(options.cron ?? "0 * * * *"),
       timeZone: "UTC",
       jitterMs: options.jitterMs ?? 0,
     })),
@@ -261,6 +261,20 @@ describe("the schedules", () => {
     await loop.clock.advance(20_000);
     expect(loop.attempts.slice(2)).toEqual(["a 04T12:00", "b 04T12:00"]);
     expect(named(loop, "schedule.missed").map(({ slots }) => slots)).toEqual([71, 71]);
+    await loop.stop();
+  });
+
+  test("count every slot that passes while one that failed is tried again, and none twice", async () => {
+    const loop = await openLoop({ cron: "* * * * *" });
+    const before = loop.attempts.length;
+    // After an upload the pauses are 1, 2, 4, 8 and 16 minutes.
+    loop.instead.push(...Array.from({ length: 5 }, () => failing("etcd-unreachable", "readback")));
+    await loop.clock.advance(hour);
+    const tried = new Set(loop.attempts.slice(before));
+    const missed = named(loop, "schedule.missed").map(({ slots }) => slots);
+    expect(missed).toEqual([1, 3, 7, 15]);
+    // Each of the sixty was tried, or told as missed.
+    expect(tried.size + missed.reduce((sum, slots) => sum + slots, 0)).toBe(60);
     await loop.stop();
   });
 

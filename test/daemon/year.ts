@@ -94,6 +94,7 @@ export async function simulateYear({ zone, seed, fromMs, days }: YearOptions): P
     time.onDown(() => controller.abort(new Fault("interrupted", "the machine is down")));
     let calmSinceStart = false;
     const missedBefore = new Map<string, number>();
+    const tried = new Map<string, number>();
     const deps: LoopDependencies = {
       cluster: "prod",
       schedules,
@@ -119,6 +120,16 @@ export async function simulateYear({ zone, seed, fromMs, days }: YearOptions): P
         // At the first start, the latest slot of a rare schedule may lie years back.
         if (slotMs > fromMs - 30 * 86_400_000 && !book.reference.has(slotMs)) wrong.push(`${what} is no slot`);
         if (book.served.has(slotMs)) wrong.push(`${what} doubled`);
+        // What passed before a run that failed was told before that one.
+        const servedMs = book.newestServed(nowMs);
+        const triedMs = tried.get(schedule) ?? -Infinity;
+        const untold =
+          servedMs === -Infinity ? [] : book.between(triedMs > slotMs ? servedMs : Math.max(servedMs, triedMs), slotMs);
+        const told = missedBefore.get(schedule) ?? 0;
+        if (told !== Math.min(untold.length, 1000))
+          wrong.push(`${what} serves ${untold.length} others, and ${told} were told`);
+        missedBefore.delete(schedule);
+        tried.set(schedule, slotMs);
         // What happens while it runs excuses the next one.
         const { excused } = book;
         book.excused = false;
@@ -136,17 +147,11 @@ export async function simulateYear({ zone, seed, fromMs, days }: YearOptions): P
         }
         const newest = book.newestServed(nowMs);
         const between = newest === -Infinity ? [] : book.between(newest, slotMs);
-        const told = missedBefore.get(schedule) ?? 0;
-        // A failed run is told once, and newer slots may pass while it is tried again.
-        if (!book.retrying && told !== Math.min(between.length, 1000)) {
-          wrong.push(`${what} serves ${between.length} others, and ${told} were told`);
-        }
         const [earliest] = between;
         if (earliest !== undefined && !excused && nowMs - earliest > longestQueueMs) {
           wrong.push(`${what} leaves out ${new Date(earliest).toISOString()} without a cause`);
         }
         for (const at of between) book.missed.add(at);
-        missedBefore.delete(schedule);
         book.retrying = false;
         book.served.add(slotMs);
         commit(store, schedule, slotMs, nowMs);
