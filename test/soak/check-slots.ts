@@ -10,11 +10,12 @@ export interface SlotReport {
 export function checkSlots(evidence: Evidence): SlotReport {
   const counts = { committed: 0, failed: 0, missed: 0, held: 0, lost: 0 };
   const violations: string[] = [];
+  const presence = presenceOf(evidence);
   const runs = new Map(evidence.lives.map((life) => [life, runsOf(life, evidence.lines)]));
   for (const schedule of evidence.schedules) {
     const lines = evidence.lines.filter(({ fields }) => fields["schedule"] === schedule.name);
     for (const slotMs of schedule.slots) {
-      const fate = fateOf(evidence, schedule, lines, slotMs, violations);
+      const fate = fateOf(presence, schedule, lines, slotMs, violations);
       counts[fate] += 1;
       const named = nameOf(schedule, slotMs);
       if (fate === "lost")
@@ -45,7 +46,7 @@ function nameOf({ name }: ScheduleEvidence, slotMs: number): string {
 }
 
 function fateOf(
-  { looks }: Evidence,
+  presence: ReadonlyMap<string, Presence>,
   schedule: ScheduleEvidence,
   lines: readonly Line[],
   slotMs: number,
@@ -58,15 +59,37 @@ function fateOf(
     const by = commits.map(({ process, atMs }) => `${process} at ${new Date(atMs).toISOString()}`);
     violations.push(`${backup} was committed ${commits.length} times: by ${by.join(", by ")}`);
   }
-  const present = looks.map(({ backups }) => [...backups.values()].filter((seen) => seen.backup === backup).length);
-  if (present.some((times) => times > 1)) violations.push(`${backup} is there in two lineages`);
-  const appeared = present.filter((times, index) => times > 0 && (present[index - 1] ?? 0) === 0).length;
+  const { appeared = 0, atOnce = 0 } = presence.get(backup) ?? {};
+  if (atOnce > 1) violations.push(`${backup} is there in two lineages`);
   if (appeared > 1) violations.push(`${backup} went and came again`);
   if (appeared === 0 && commits.length > 0) violations.push(`${backup} was told as committed, and no look ever saw it`);
   if (appeared > 0) return "committed";
   if (own.some(({ event, level }) => event === "backup.failed" && level === "error")) return "failed";
   if (own.some(({ event }) => event === "schedule.held")) return "held";
   return lines.some((line) => covers(schedule, line, slotMs)) ? "missed" : "lost";
+}
+
+/** How often a backup came, and in how many lineages it was at the same time. */
+interface Presence {
+  readonly appeared: number;
+  readonly atOnce: number;
+}
+
+function presenceOf({ looks }: Evidence): ReadonlyMap<string, Presence> {
+  const presence = new Map<string, Presence>();
+  let before = new Set<string>();
+  for (const { backups } of looks) {
+    const there = Map.groupBy(backups.values(), ({ backup }) => backup);
+    for (const [backup, seen] of there) {
+      const { appeared = 0, atOnce = 0 } = presence.get(backup) ?? {};
+      presence.set(backup, {
+        appeared: before.has(backup) ? appeared : appeared + 1,
+        atOnce: Math.max(atOnce, seen.length),
+      });
+    }
+    before = new Set(there.keys());
+  }
+  return presence;
 }
 
 /** `schedule.missed` counts the slots before the one that is served. */

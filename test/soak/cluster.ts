@@ -16,7 +16,7 @@ import { toolProgram } from "../cluster/servers.ts";
 import { checkExpiry, checkKept } from "./check-kept.ts";
 import { checkSlots } from "./check-slots.ts";
 import { parseLine, type Evidence, type Line, type Span } from "./evidence.ts";
-import { openLooks, readUnits, watchRepository } from "./looks.ts";
+import { openLooks, readUnits, watchRepository, type Watched } from "./looks.ts";
 import { checkCounters, freshness, readPage } from "./pages.ts";
 import { planTrouble, type Trouble } from "./trouble.ts";
 import { asOnHost, listenOn, openUnit, readUnit, type Life, type Unit } from "./unit.ts";
@@ -106,6 +106,7 @@ async function soak(): Promise<void> {
   const stopWriter = await startWriter(cluster, { keys: 4000, valueBytes: 1000, everyMs: 15 });
   const watch = watchRepository(repository, 500);
   const inspected = inspectForever(units);
+  const told = tellNowAndThen(units, watch.soFar);
   const beganMs = Date.now();
   try {
     for (const unit of units) unit.start();
@@ -115,6 +116,7 @@ async function soak(): Promise<void> {
     for (const unit of units) if (unit.state() !== "active") unit.start();
     await settle(units);
   } finally {
+    clearInterval(told);
     for (const unit of units) await unit.stop();
     const { puts, failedPuts } = await stopWriter();
     say(`puts ${puts}, failed puts ${failedPuts}`);
@@ -122,14 +124,7 @@ async function soak(): Promise<void> {
   }
   const watched = await watch.stop();
   violations.push(...watched.troubles);
-  const evidence: Evidence = {
-    policy,
-    schedules: schedules.map(({ name, cron }) => ({ name, slots: slotsOf(name, cron, units) })),
-    looks: watched.looks,
-    lines: lines.toSorted((a, b) => a.atMs - b.atMs),
-    lives: units.flatMap(({ lives }) => lives.map(lifeEvidence)),
-    troubles,
-  };
+  const evidence = gather(units, watched);
   judge(evidence, units, file);
   await checkSpools();
   await checkRepository(repository, config, env, evidence);
@@ -322,6 +317,37 @@ function inspectForever(units: readonly Unit[]): () => Promise<readonly string[]
   };
 }
 
+function gather(units: readonly Unit[], { looks }: Watched): Evidence {
+  return {
+    policy,
+    schedules: schedules.map(({ name, cron }) => ({ name, slots: slotsOf(name, cron, units) })),
+    looks,
+    lines: lines.toSorted((a, b) => a.atMs - b.atMs),
+    lives: units.flatMap(({ lives }) => lives.map(lifeEvidence)),
+    troubles,
+  };
+}
+
+/** Whoever waits for an hour learns now and then whether it is worth it. */
+function tellNowAndThen(units: readonly Unit[], watched: Watched): NodeJS.Timeout {
+  const known = new Set<string>();
+  return setInterval(() => {
+    const evidence = gather(units, watched);
+    const [slots, kept] = [checkSlots(evidence), checkKept(evidence)];
+    say(`so far: ${describeCounts(slots.counts)}; backups seen ${kept.seen}, expired ${kept.expired}`);
+    for (const violation of [...slots.violations, ...kept.violations]) {
+      if (!known.has(violation)) say(`so far: ${violation}`);
+      known.add(violation);
+    }
+  }, 300_000);
+}
+
+function describeCounts(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .map(([fate, count]) => `${fate} ${count}`)
+    .join(", ");
+}
+
 /** Those between the first moment at which a daemon was ready and the last slot that was served. */
 function slotsOf(name: string, cron: string, units: readonly Unit[]): readonly number[] {
   const readyMs = Math.min(...units.flatMap(({ lives }) => lives.map((life) => life.readyMs ?? Infinity)));
@@ -350,11 +376,7 @@ function judge(evidence: Evidence, units: readonly Unit[], file: ReturnType<type
   const kept = checkKept(evidence);
   violations.push(...slots.violations, ...kept.violations);
   const all = evidence.schedules.reduce((sum, schedule) => sum + schedule.slots.length, 0);
-  say(
-    `slots ${all}: ${Object.entries(slots.counts)
-      .map(([fate, count]) => `${fate} ${count}`)
-      .join(", ")}`,
-  );
+  say(`slots ${all}: ${describeCounts(slots.counts)}`);
   say(
     `backups seen ${kept.seen}, expired ${kept.expired} (${kept.untold} by a daemon that was killed before it could say so), expiries ${kept.surveys}`,
   );

@@ -95,7 +95,10 @@ function parseSeen(lineage: string, backup: string, text: string): Seen {
 }
 
 /** Looks until it is stopped. */
-export function watchRepository(directory: string, everyMs: number): { readonly stop: () => Promise<Watched> } {
+export function watchRepository(
+  directory: string,
+  everyMs: number,
+): { readonly soFar: Watched; readonly stop: () => Promise<Watched> } {
   const { look, troubles } = openLooks(directory);
   const looks: Look[] = [];
   let stopping = false;
@@ -109,6 +112,7 @@ export function watchRepository(directory: string, everyMs: number): { readonly 
   // Told when it is waited for.
   watching.catch(() => undefined);
   return {
+    soFar: { looks, troubles },
     async stop() {
       stopping = true;
       await watching;
