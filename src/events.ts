@@ -15,6 +15,7 @@ export type LifeboatEvent =
   | ObservationEvent
   | RepositoryEvent
   | RetentionEvent
+  | OperationEvent
   | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
@@ -360,3 +361,75 @@ export type RetentionEvent =
     };
 
 export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };
+
+/** A step of an operation, as its plan names it. */
+interface StepFacts {
+  /** The operation's id. */
+  readonly operation: string;
+  readonly step: string;
+  /** The condition that shall become true. */
+  readonly title: string;
+  readonly phase: string;
+  readonly host: string | undefined;
+}
+
+/** How an operation is executed, and how one call of that ended. */
+export type OperationMode = "run" | "resume" | "rollback";
+export type OperationOutcome = "done" | "rolled-back" | "refused" | "stopped";
+
+export type OperationEvent =
+  | {
+      readonly name: "operation.started";
+      readonly operation: string;
+      readonly kind: string;
+      readonly mode: OperationMode;
+      readonly steps: number;
+    }
+  | ({ readonly name: "step.started"; readonly expectedMs: number | undefined } & StepFacts)
+  /** Its condition is true; `performed` is false where it was so already. */
+  | ({ readonly name: "step.done"; readonly performed: boolean; readonly durationMs: number } & StepFacts)
+  | ({
+      readonly name: "step.failed";
+      readonly code: FaultCode | "bug";
+      readonly message: string;
+      readonly hint: string | undefined;
+      readonly durationMs: number;
+    } & StepFacts)
+  /** What it changed is taken back. */
+  | ({ readonly name: "step.undone"; readonly durationMs: number } & StepFacts)
+  /** A host was lost, and the operation goes on without it: it must be brought back by hand. */
+  | ({ readonly name: "host.left"; readonly message: string } & StepFacts)
+  /** A host was booted since the operation last touched it. */
+  | { readonly name: "host.rebooted"; readonly operation: string; readonly host: string }
+  | {
+      readonly name: "operation.ended";
+      readonly operation: string;
+      readonly kind: string;
+      readonly mode: OperationMode;
+      readonly outcome: OperationOutcome;
+      /** Steps that were performed, or undone, by this very call. */
+      readonly performed: number;
+      readonly left: readonly string[];
+      readonly durationMs: number;
+    }
+  /** A copy of the journal lacks lines; the journal itself is whole. */
+  | {
+      readonly name: "journal.behind";
+      readonly operation: string;
+      readonly mirror: string;
+      readonly lines: number;
+      readonly message: string;
+    }
+  /** A program of the site has ended, or was ended. */
+  | {
+      readonly name: "hook.ended";
+      readonly operation: string;
+      readonly hook: string;
+      readonly outcome: "passed" | "warned" | "stopped" | "failed";
+      /** Undefined when it was killed. */
+      readonly status: number | undefined;
+      readonly timedOut: boolean;
+      readonly durationMs: number;
+      /** The end of what it printed, without what looks like a secret. */
+      readonly output: string;
+    };

@@ -4,7 +4,7 @@ import type { JsonObject, RunbookMode, RunbookPlan } from "./runbook.ts";
 export type JournalEntry = { readonly timeMs: number } &
   /** A process took the journal up. */
   (
-    | { readonly kind: "opened"; readonly mode: RunbookMode; readonly by: string }
+    | { readonly kind: "opened"; readonly mode: RunbookMode }
     /** A step is about to be performed: from here on it may have been. */
     | { readonly kind: "start"; readonly step: string; readonly bootId?: string }
     | { readonly kind: "note"; readonly step: string; readonly facts: JsonObject }
@@ -16,8 +16,8 @@ export type JournalEntry = { readonly timeMs: number } &
     | { readonly kind: "undo-start"; readonly step: string; readonly bootId?: string }
     | { readonly kind: "undone"; readonly step: string }
     | { readonly kind: "undo-failed"; readonly step: string; readonly code: string; readonly message: string }
-    /** Nothing follows but another rollback. */
-    | { readonly kind: "ended"; readonly outcome: "done" | "rolled-back" }
+    /** Nothing follows but a rollback of what is done. `refused`: it stopped before it changed anything. */
+    | { readonly kind: "ended"; readonly outcome: "done" | "rolled-back" | "refused" }
   );
 
 /** A journal that this process alone executes; dispose it to let others. */
@@ -41,7 +41,7 @@ export interface JournalRecord {
 
 /** The journals of a machine. */
 export interface Journals {
-  /** Begins a journal with its plan; nothing of another operation may be unfinished (`journal-unfinished`). */
+  /** Begins a journal with its plan and takes it up; no operation may be unfinished (`journal-unfinished`) or executed (`journal-locked`). */
   create(plan: RunbookPlan, signal: AbortSignal): Promise<Journal>;
   /** Takes a journal up to execute it; `journal-locked` while another process does, `not-found` when there is none. */
   open(id: string, signal: AbortSignal): Promise<Journal>;

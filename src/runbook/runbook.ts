@@ -31,7 +31,7 @@ export const planSchema = "etcd-lifeboat/plan/v1";
 
 export interface RunbookPlan {
   readonly schema: typeof planSchema;
-  /** What kind of operation: `restore`, `upgrade`. */
+  /** The command that it belongs to, which resumes it and rolls it back: `restore`, `upgrade`. */
   readonly operation: string;
   /** ULID. */
   readonly id: string;
@@ -86,6 +86,6 @@ export interface Outcome {
   readonly left: readonly string[];
   /** Results by step. */
   readonly results: ReadonlyMap<string, JsonObject>;
-  /** Steps that were performed, or undone, by this very call. */
+  /** How many steps were performed, or undone, by this very call. */
   readonly performed: number;
 }

@@ -59,6 +59,7 @@ const proof = {
   committedMs: "time",
   reason: "text",
 } as const;
+const step = { operation: "text", step: "text", title: "text", phase: "text", host: "text" } as const;
 const run = { run: "text", trigger: "text", schedule: "text", slotMs: "time" } as const;
 
 /** The one table of what is logged: level and fields of every event. */
@@ -231,6 +232,45 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
     level: "error",
     fields: { ...fault, hint: "text" },
     watched: (e) => ({ topic: "retention", state: e.code }),
+  },
+
+  "operation.started": {
+    level: "info",
+    fields: { operation: "text", kind: "text", mode: "text", steps: "number" },
+  },
+  "step.started": { level: "info", fields: { ...step, expectedMs: "duration" } },
+  "step.done": {
+    level: (e) => (e.performed ? "info" : "debug"),
+    fields: { ...step, performed: "flag", durationMs: "duration" },
+  },
+  "step.failed": { level: "error", fields: { ...step, ...fault, hint: "text", durationMs: "duration" } },
+  "step.undone": { level: "info", fields: { ...step, durationMs: "duration" } },
+  "host.left": { level: "error", fields: { ...step, message: "text" } },
+  "host.rebooted": { level: "warn", fields: { operation: "text", host: "text" } },
+  "operation.ended": {
+    level: (e) => (e.outcome === "stopped" ? "error" : e.outcome === "refused" || e.left.length > 0 ? "warn" : "info"),
+    fields: {
+      operation: "text",
+      kind: "text",
+      mode: "text",
+      outcome: "text",
+      performed: "number",
+      left: "names",
+      durationMs: "duration",
+    },
+  },
+  "journal.behind": { level: "warn", fields: { operation: "text", mirror: "text", lines: "number", message: "text" } },
+  "hook.ended": {
+    level: (e) => (e.outcome === "passed" ? "info" : "warn"),
+    fields: {
+      operation: "text",
+      hook: "text",
+      outcome: "text",
+      status: "number",
+      timedOut: "flag",
+      durationMs: "duration",
+      output: "text",
+    },
   },
 
   warning: { level: "warn", fields: { about: "text", message: "text" } },

@@ -11,6 +11,14 @@ const proof = {
   committedMs: Date.UTC(2026, 2, 1, 6, 0, 7),
 } as const;
 
+const step = {
+  operation: "01OPERATION",
+  step: "stop-etcd:cp1",
+  title: "etcd on cp1 is stopped",
+  phase: "stop etcd",
+  host: "cp1",
+} as const;
+
 export const upMember = {
   member: "etcd1",
   up: true,
@@ -213,6 +221,47 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     code: "store-denied",
     message: "the store lets us remove nothing",
     hint: "allow s3:DeleteObject",
+  },
+  "operation.started": { name: "operation.started", operation: "01OPERATION", kind: "restore", mode: "run", steps: 31 },
+  "step.started": { name: "step.started", ...step, expectedMs: 7000 },
+  "step.done": { name: "step.done", ...step, performed: true, durationMs: 1204 },
+  "step.failed": {
+    name: "step.failed",
+    ...step,
+    code: "service-failed",
+    message: "systemctl stop etcd.service on cp1 ended with 1",
+    hint: "look at: journalctl -u etcd.service",
+    durationMs: 1204,
+  },
+  "step.undone": { name: "step.undone", ...step, durationMs: 310 },
+  "host.left": { name: "host.left", ...step, message: "cp1 cannot be reached" },
+  "host.rebooted": { name: "host.rebooted", operation: "01OPERATION", host: "cp1" },
+  "operation.ended": {
+    name: "operation.ended",
+    operation: "01OPERATION",
+    kind: "restore",
+    mode: "run",
+    outcome: "done",
+    performed: 27,
+    left: ["cp3"],
+    durationMs: 28_400,
+  },
+  "journal.behind": {
+    name: "journal.behind",
+    operation: "01OPERATION",
+    mirror: "store",
+    lines: 12,
+    message: "the store does not answer",
+  },
+  "hook.ended": {
+    name: "hook.ended",
+    operation: "01OPERATION",
+    hook: "before-stop-etcd",
+    outcome: "warned",
+    status: 62,
+    timedOut: false,
+    durationMs: 900,
+    output: "one back end could not be drained",
   },
   warning: { name: "warning", about: "encryption", message: "backups are not encrypted" },
 };
