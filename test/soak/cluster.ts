@@ -62,7 +62,7 @@ const policy: RetentionPolicy = {
 /** Old revisions go soon, so that an hour of writes does not make the database grow. */
 const flags = ["--auto-compaction-mode=periodic", "--auto-compaction-retention=1m"];
 /** The end of it is quiet: what is wrong by then stays wrong. */
-const quietMs = 30_000;
+const quietMs = 75_000;
 
 const said: string[] = [];
 const violations: string[] = [];
@@ -113,7 +113,9 @@ async function soak(): Promise<void> {
     await until("three daemons are ready", 120_000, () => units.every(({ state }) => state() === "active"));
     await Promise.all(plan.map((trouble) => perform(trouble, beganMs, cluster, s3, units)));
     say("all is well again");
-    for (const unit of units) if (unit.state() !== "active") unit.start();
+    // What was killed last has to be seen as gone first.
+    await sleep(1000);
+    for (const unit of units) if (unit.state() === "inactive") unit.start();
     await settle(units);
   } finally {
     clearInterval(told);
@@ -265,6 +267,12 @@ async function settle(units: readonly Unit[]): Promise<void> {
           event === "backup.committed" && fields["schedule"] === name && Number(fields["slotMs"]) > healedMs,
       ),
     ),
+  );
+  const present = units
+    .map(({ lives }) => lives.at(-1))
+    .flatMap((life) => (life === undefined ? [] : processName(life)));
+  await until("somebody expires after all was healed", 120_000, () =>
+    lines.some(({ event, process }) => event === "retention.applied" && present.includes(process)),
   );
   for (const unit of units) {
     const life = unit.lives.at(-1);

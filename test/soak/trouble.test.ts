@@ -13,6 +13,7 @@ test("an hour has trouble of every kind, in order, and all of it comes right bef
   expect(new Set(plan.map(({ kind }) => kind)).size).toBe(8);
   expect(plan.map(({ atMs }) => atMs)).toEqual(plan.map(({ atMs }) => atMs).toSorted((a, b) => a - b));
   for (const { atMs, forMs } of plan) expect(atMs + forMs).toBeLessThanOrEqual(hour.durationMs);
+  expect(plan.at(-1)).toMatchObject({ kind: "daemon-killed", daemons: [0, 1, 2] });
   expect(plan.some(({ kind, forMs }) => kind === "daemon-paused" && forMs > hour.watchdogMs)).toBe(true);
 });
 

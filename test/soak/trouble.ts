@@ -25,7 +25,7 @@ export interface TroubleOptions {
   readonly watchdogMs: number;
 }
 
-/** Three lanes of trouble side by side, for members, for the store and for the daemons; in each, one thing at a time. Sorted by when it begins. */
+/** Three lanes of trouble side by side, for members, for the store and for the daemons; in each, one thing at a time. By when it begins. */
 export function planTrouble(options: TroubleOptions): readonly Trouble[] {
   const { seed, durationMs } = options;
   const lanes = [memberTrouble, storeTrouble, daemonTrouble].map((next, lane) => {
@@ -40,7 +40,9 @@ export function planTrouble(options: TroubleOptions): readonly Trouble[] {
     }
     return planned;
   });
-  return lanes.flat().toSorted((a, b) => a.atMs - b.atMs);
+  // In the end all daemons crash: what they do first when nothing is wrong any more is to expire.
+  const last: Trouble = { kind: "daemon-killed", daemons: counted(options.daemons), atMs: durationMs, forMs: 0 };
+  return [...lanes.flat().toSorted((a, b) => a.atMs - b.atMs), last];
 }
 
 type Random = () => number;
@@ -81,7 +83,12 @@ function between(random: Random, least: number, most: number): number {
 }
 
 function shuffled(count: number, random: Random): readonly number[] {
-  return Array.from({ length: count }, (_, index) => ({ index, key: random() }))
+  return counted(count)
+    .map((index) => ({ index, key: random() }))
     .toSorted((a, b) => a.key - b.key)
     .map(({ index }) => index);
+}
+
+function counted(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, index) => index);
 }
