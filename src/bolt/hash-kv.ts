@@ -5,7 +5,7 @@ import { openDatabaseFile, type DatabaseFile } from "./file.ts";
 import { HashPass, boundOf, isAbove } from "./hash-pass.ts";
 import { KeyDigest } from "./key-digest.ts";
 import { readMeta, type Meta } from "./meta.ts";
-import type { Page } from "./page.ts";
+import { Page } from "./page.ts";
 import { NewestRows, deleted } from "./newest-rows.ts";
 import { Pager } from "./pager.ts";
 import { Row } from "./row.ts";
@@ -45,6 +45,24 @@ export function hashKv(path: string, revision: bigint, compactRevisions: readonl
   return compactRevisions.flatMap((compactRevision) => found.get(compactRevision) ?? []);
 }
 
+/**
+ * What a member that holds this file answers to HashKV once its revisions were bumped to `revision`: a row without user key was added there, and everything up to it was
+ * marked as compacted (`etcdutl snapshot restore --bump-revision`). Otherwise as `hashKv`.
+ */
+export function hashKvBumped(path: string, revision: bigint): number {
+  using file = openDatabaseFile(path, undefined);
+  const source = new HashSource(file, readMeta(file));
+  const key = new KeyDigest();
+  const pass = source.begin(revision, [revision], key, revision);
+  const visitor = new HashVisitor(pass, key);
+  source.walk(visitor);
+  visitRowAt(visitor, revision);
+  // The added row is kept, so there is an answer at once.
+  const [hash] = pass.finish() ?? [];
+  if (hash === undefined) throw foreign(`${path} gives no hash`);
+  return hash;
+}
+
 /** A file of which HashKV is wanted. */
 export class HashSource {
   /** As HashKV reports it: the compaction that was scheduled last, be it finished or not; -1 for none. */
@@ -62,13 +80,18 @@ export class HashSource {
     this.#finished = compactionFinished;
   }
 
-  /** Prepares a pass over the rows up to `revision`, by reading those since the last finished compaction; `key` must digest the rows of the pass too. */
-  begin(revision: bigint, compactRevisions: readonly bigint[], key: KeyDigest): HashPass {
+  /**
+   * Prepares a pass over the rows up to `revision`, by reading those since the last finished compaction; `key` must digest the rows of the pass too. `bumped`: the pass will
+   * end with one more row there, without a user key.
+   */
+  begin(revision: bigint, compactRevisions: readonly bigint[], key: KeyDigest, bumped?: bigint): HashPass {
     const finished = this.#finished;
     const newest = new NewestRows();
     // Nothing was compacted: all rows count.
     if (compactRevisions.some((compactRevision) => compactRevision >= 0n)) {
-      this.walk(new NewestVisitor(newest, finished, revision, key), finished + 1n);
+      const visitor = new NewestVisitor(newest, finished, revision, key);
+      this.walk(visitor, finished + 1n);
+      if (bumped !== undefined) visitRowAt(visitor, bumped);
     }
     return new HashPass({ revision, compactRevisions, finished, newest });
   }
@@ -184,6 +207,18 @@ class NewestVisitor implements Visitor {
     const number = this.#number++;
     this.#newest.put(this.#key, row.tombstone ? deleted : number);
   }
+}
+
+/** Shows a visitor the row that a bump to this revision adds. */
+function visitRowAt(visitor: Visitor, main: bigint): void {
+  const bytes = new Uint8Array(32);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, main);
+  bytes[8] = 0x5f;
+  const page = new Page();
+  page.place(0, bytes, view, 0, bytes.length);
+  visitor.row(page, 0, 17, 17, 0);
+  visitor.leave?.();
 }
 
 /** The first key that a row of this main revision can have. */

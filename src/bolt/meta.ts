@@ -18,11 +18,11 @@ export interface Meta {
   readonly brokenMeta: 0 | 1 | undefined;
 }
 
-const magic = 0xed0cdaed;
-const version = 2;
-const metaBytes = 64;
-const checksumAt = 56;
-const noFreelist = 0xffff_ffff_ffff_ffffn;
+export const magic = 0xed0cdaed;
+export const version = 2;
+export const metaBytes = 64;
+export const checksumAt = 56;
+export const noFreelist = 0xffff_ffff_ffff_ffffn;
 /** bbolt takes the page size of the machine: 4, 16 or 64 KiB in practice; the bounds are those of its tests. */
 const smallestPageBytes = 1024;
 const largestPageBytes = 65536;
@@ -109,7 +109,8 @@ function checkAgainstFile(meta: Meta, file: DatabaseFile): void {
   }
 }
 
-function fnv1a64(bytes: Uint8Array): bigint {
+/** FNV-1a, 64 bits: the checksum of a meta page. */
+export function fnv1a64(bytes: Uint8Array): bigint {
   let hash = 0xcbf29ce484222325n;
   for (const byte of bytes) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   return hash;

@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import {
   knownBuckets,
-  malformed,
   readAlarm,
   readDowngrade,
   readFlag,
@@ -26,6 +25,7 @@ import { Pager } from "./pager.ts";
 import { Row } from "./row.ts";
 import { BottomRows, revisionOf } from "./sample.ts";
 import { seekLast } from "./seek.ts";
+import { mostRows, smallRows } from "./small-rows.ts";
 import { walkBucket, type Bucket, type Visitor } from "./walk.ts";
 
 export interface ScanOptions {
@@ -35,9 +35,6 @@ export interface ScanOptions {
   readonly expectSeal?: boolean | undefined;
 }
 
-/** Bounds on what is kept in memory of buckets that are small in every real cluster. */
-const mostRows = 100_000;
-const longestValueBytes = 1024 * 1024;
 /** No row can have a higher revision. */
 const highestRevision = 2n ** 63n - 1n;
 
@@ -270,24 +267,6 @@ class RowCounter implements Visitor {
   leave(): void {
     this.#hash?.leave();
   }
-}
-
-/** Hands out the rows of a small bucket, within bounds. */
-function smallRows(take: (row: SmallRow) => unknown): Visitor {
-  let count = 0;
-  return {
-    plain: true,
-    row(page, keyAt, keyBytes, valueAt, valueBytes) {
-      const row = {
-        page: page.id,
-        key: Buffer.from(page.bytes.subarray(keyAt, keyAt + keyBytes)),
-        value: Buffer.from(page.bytes.subarray(valueAt, valueAt + Math.min(valueBytes, longestValueBytes))),
-      };
-      if (valueBytes > longestValueBytes) throw malformed(row, `has ${valueBytes} bytes`);
-      if (++count > mostRows) throw corrupt(page.id, `more than ${mostRows} rows in a bucket that etcd keeps small`);
-      take(row);
-    },
-  };
 }
 
 /** Finds a row by revision, be it a put or a tombstone (whose key has a `t` more). */

@@ -1,4 +1,6 @@
 import type { RowId, SnapshotFacts } from "../bolt/facts.ts";
+import type { DatabaseContents } from "../bolt/inspect.ts";
+import type { DatabaseChanges } from "../bolt/rewrite.ts";
 
 /** Reads the facts of a database file (bolt/scan.ts). `expectSeal` true: a file without a seal is refused; undefined: both are read. */
 export interface ScanSnapshotTask {
@@ -16,11 +18,35 @@ export interface HashKvTask {
   readonly compactRevisions: readonly bigint[];
 }
 
+/** Computes HashKV of a database file as it will be once its revisions were bumped to `revision` (bolt/hash-kv.ts). */
+export interface HashKvBumpedTask {
+  readonly kind: "hash-kv-bumped";
+  readonly path: string;
+  readonly revision: bigint;
+}
+
+/** Reads what somebody who rewrites a database must know of it (bolt/inspect.ts). */
+export interface InspectDatabaseTask {
+  readonly kind: "inspect-database";
+  readonly path: string;
+}
+
+/** Copies a database with changes (bolt/rewrite.ts); answers the size of the copy. */
+export interface RewriteDatabaseTask {
+  readonly kind: "rewrite-database";
+  readonly source: string;
+  readonly destination: string;
+  readonly changes: DatabaseChanges;
+}
+
 /** What a worker thread can be asked for; must survive a structured clone. */
-export type Task = ScanSnapshotTask | HashKvTask;
+export type Task = ScanSnapshotTask | HashKvTask | HashKvBumpedTask | InspectDatabaseTask | RewriteDatabaseTask;
 
 /** What each kind of task answers. */
 export interface Results {
   readonly "scan-snapshot": SnapshotFacts;
   readonly "hash-kv": readonly number[];
+  readonly "hash-kv-bumped": number;
+  readonly "inspect-database": DatabaseContents;
+  readonly "rewrite-database": number;
 }

@@ -1,5 +1,7 @@
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
-import { hashKv } from "../bolt/hash-kv.ts";
+import { hashKv, hashKvBumped } from "../bolt/hash-kv.ts";
+import { inspectDatabase } from "../bolt/inspect.ts";
+import { rewriteDatabase } from "../bolt/rewrite.ts";
 import { scanSnapshot } from "../bolt/scan.ts";
 import { Fault, abortFault, isFault, throwIfAborted, type FaultCode } from "../faults.ts";
 import type { Results, Task } from "./tasks.ts";
@@ -96,6 +98,12 @@ function perform(task: Task): Results[Task["kind"]] {
       return scanSnapshot(task.path, { probe: task.probe, expectSeal: task.expectSeal });
     case "hash-kv":
       return hashKv(task.path, task.revision, task.compactRevisions);
+    case "hash-kv-bumped":
+      return hashKvBumped(task.path, task.revision);
+    case "inspect-database":
+      return inspectDatabase(task.path);
+    case "rewrite-database":
+      return rewriteDatabase(task.source, task.destination, task.changes);
   }
 }
 

@@ -20,7 +20,7 @@ export interface Model {
   readonly rows: ReadonlyMap<string, readonly ModelRow[]>;
 }
 
-/** Reads a database without its seal; takes the first meta page. */
+/** Reads a database without its seal, from the meta page of the later transaction. */
 export function readModel(db: Buffer): Model {
   const pageBytes = db.readUInt32LE(24);
   const pages: ModelPage[] = [];
@@ -58,7 +58,8 @@ export function readModel(db: Buffer): Model {
     if (kind === "leaf") leaf(page, bucket);
     else for (let index = 0; index < count; index++) tree(Number(page.readBigUInt64LE(16 + index * 16 + 8)), bucket);
   };
-  tree(Number(db.readBigUInt64LE(32)), "");
+  const later = db.readBigUInt64LE(pageBytes + 64) > db.readBigUInt64LE(64) ? pageBytes : 0;
+  tree(Number(db.readBigUInt64LE(later + 32)), "");
   return { pageBytes, pages, rows };
 }
 
