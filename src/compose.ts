@@ -11,7 +11,8 @@ import { describeSecret, readSecret, Redacted } from "./config/secrets.ts";
 import { policyOf } from "./cli/expire.ts";
 import { requireSchedules } from "./cli/run.ts";
 import { refuseRestartOnly } from "./config/reload.ts";
-import { expireHourly } from "./daemon/expire.ts";
+import { openCopies } from "./daemon/copy.ts";
+import { expireCopies, expireHourly } from "./daemon/expire.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
 import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
@@ -28,6 +29,7 @@ import { escapeControls, formatDuration, formatTime } from "./format.ts";
 import { localAuthor, type LockScope } from "./repository/lock.ts";
 import { openSigner, openTrustedKeys, type Signer, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
+import type { CopyDependencies, CopyTarget } from "./snapshot/copy.ts";
 import { attemptBackup, type BackupDependencies } from "./snapshot/backup.ts";
 import type { Encoder } from "./snapshot/commit.ts";
 import { defaultDrainLimits } from "./snapshot/drain.ts";
@@ -67,7 +69,10 @@ export function compose(version: string, console: Console, signal: AbortSignal, 
 function openTools(path: string, version: string, env: Console["env"]): Tools {
   const loaded = loadConfig({ path, env });
   const { config } = loaded;
-  const store = once(() => openStore(config));
+  const store = once(() => openStore(config.repository.store));
+  const copies = once(() =>
+    config.repository.copies.map((copy): CopyTarget => ({ name: copy.name, store: openStore(copy.store) })),
+  );
   const spool = once(() => openSpool(config.spool.directory));
   const trusted = once(() => readTrusted(config));
   const signer = once(() => readSigner(config, env));
@@ -80,6 +85,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     newId,
     scan,
     store,
+    copies,
     trusted,
     signer,
     spool,
@@ -170,8 +176,7 @@ function openConfiguredEtcd({ cluster }: Config, env: Console["env"]): Etcd {
   });
 }
 
-function openStore({ repository }: Config): Store {
-  const { store } = repository;
+function openStore(store: Config["repository"]["store"]): Store {
   switch (store.kind) {
     case "directory":
       return openDirectoryStore({ directory: store.directory });
@@ -273,7 +278,8 @@ async function runDaemon(
   const cluster = config.cluster.name;
   const schedules = config.schedules.map(({ name }) => name);
   await using log = openLog({ level: config.log.level, format: config.log.format });
-  const metrics = openMetrics({ version, cluster, schedules, lostLogLines: log.lostLines });
+  const copies = config.repository.copies.map(({ name }) => name);
+  const metrics = openMetrics({ version, cluster, schedules, copies, lostLogLines: log.lostLines });
   const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
   const health = openHealth(systemClock);
   await using notifier = openNotifier({
@@ -325,6 +331,7 @@ async function runDaemon(
       describe: ({ tools: { loaded } }) => ({
         path: loaded.path,
         schedules: loaded.config.schedules.map(({ name }) => name),
+        copies: loaded.config.repository.copies.map(({ name }) => name),
       }),
       onReload,
       emit,
@@ -376,9 +383,8 @@ async function workBy(
     controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
   await sweepSpool(deps.spool, emit);
   const gate = async (signal: AbortSignal): Promise<Fault | undefined> => await readGate(lock, emit, signal);
-  const expire = expireHourly({
+  const retention = {
     cluster: config.cluster.name,
-    store,
     trusted: deps.trusted,
     signer: await tools.signer(),
     catalogDirectory: tools.catalogDirectory,
@@ -386,6 +392,15 @@ async function workBy(
     clock: systemClock,
     emit,
     gate,
+  };
+  const expire = expireHourly({ ...retention, store });
+  const copies = openCopies({
+    copies: (await tools.copies()).map((target) => copyBy(deps, target)),
+    schedules: config.schedules.map(({ name }) => name),
+    clock: systemClock,
+    emit,
+    gate,
+    expire: expireCopies(retention),
   });
   const later = openLaterProofs({ ...deps, gate });
   const schedules = runSchedules(
@@ -401,7 +416,10 @@ async function workBy(
         const proving = { ...deps, keepUnproven: later.keep };
         if (refused === undefined) await warnOfSkew(deps, signal);
         const outcome = await later.besides(() => attemptBackup(proving, request, signal, refused));
-        if (outcome.kind === "committed") await expire(signal);
+        if (outcome.kind === "committed") {
+          copies.committed(outcome.manifest);
+          await expire(signal);
+        }
         return outcome;
       },
       gate,
@@ -418,6 +436,7 @@ async function workBy(
     sweepForever(deps, stop),
     watchGate(lock, deps, stop),
     later.run(stop),
+    copies.run(stop),
   ];
   try {
     await Promise.all(tasks);
@@ -425,6 +444,14 @@ async function workBy(
     end();
     await Promise.allSettled(tasks);
   }
+}
+
+/** What one copy is made by; as the backups of the first store are. */
+function copyBy(
+  { store, cluster, trusted, encoder, clock, emit }: BackupDependencies,
+  target: CopyTarget,
+): CopyDependencies {
+  return { store, target, cluster, trusted, readBackBelowBytes: encoder.readBackBelowBytes, clock, emit };
 }
 
 /** Opens something at the first call, and only then. */

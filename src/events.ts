@@ -16,6 +16,7 @@ export type LifeboatEvent =
   | RepositoryEvent
   | RetentionEvent
   | OperationEvent
+  | CopyEvent
   | WarningEvent;
 
 export type EventName = LifeboatEvent["name"];
@@ -47,8 +48,13 @@ export type ConfigEvent =
   | { readonly name: "config.reloading" }
   /** It is valid; it takes effect after the backup that runs, at once where none does. */
   | { readonly name: "config.accepted"; readonly path: string }
-  /** The new configuration is in force, with these schedules. */
-  | { readonly name: "config.applied"; readonly path: string; readonly schedules: readonly string[] }
+  /** The new configuration is in force, with these schedules and copies. */
+  | {
+      readonly name: "config.applied";
+      readonly path: string;
+      readonly schedules: readonly string[];
+      readonly copies: readonly string[];
+    }
   /** It cannot be used, or not without a restart: the old one stays in force as a whole. */
   | { readonly name: "config.refused"; readonly code: FaultCode; readonly message: string };
 
@@ -358,6 +364,51 @@ export type RetentionEvent =
       readonly code: FaultCode;
       readonly message: string;
       readonly hint: string | undefined;
+    };
+
+export type CopyEvent =
+  /** A copy was compared with the first store. */
+  | {
+      readonly name: "copy.compared";
+      readonly store: string;
+      /** In the copy. */
+      readonly backups: number;
+      /** In the first store, and not in the copy; also those that another daemon copies just now. */
+      readonly missing: number;
+      /** When the newest backup of each schedule in the copy was committed to the first store; undefined: there is none. */
+      readonly schedules: readonly { readonly schedule: string; readonly lastSuccessMs: number | undefined }[];
+    }
+  /** A backup is in the copy, verified there. */
+  | {
+      readonly name: "copy.stored";
+      readonly store: string;
+      readonly backup: string;
+      readonly lineage: string;
+      readonly schedule: string | undefined;
+      /** To the first store. */
+      readonly committedMs: number;
+      readonly storedBytes: number;
+      readonly durationMs: number;
+    }
+  /** The copy is as whole as the first store; what is missing is on its way by another daemon. */
+  | { readonly name: "copy.finished"; readonly store: string; readonly copied: number; readonly missing: number }
+  /** It is not, and is tried again. `backup`: only this one could not be copied. */
+  | {
+      readonly name: "copy.failed";
+      readonly store: string;
+      readonly backup: string | undefined;
+      readonly code: FaultCode;
+      readonly message: string;
+      readonly hint: string | undefined;
+    }
+  /** Retention removed from the copy what it lets go. */
+  | {
+      readonly name: "copy.expired";
+      readonly store: string;
+      readonly expired: number;
+      readonly objects: number;
+      readonly freedBytes: number;
+      readonly locked: number;
     };
 
 export type WarningEvent = { readonly name: "warning"; readonly about: string; readonly message: string };

@@ -26,7 +26,10 @@ export const expiryFailpoints = [
   "expired-data-removed",
 ] as const;
 
-export type Failpoint = (typeof failpoints)[number] | (typeof expiryFailpoints)[number];
+/** The same of a copy. */
+export const copyFailpoints = ["copy-object-uploaded", "copy-objects-stored", "copy-manifest-stored"] as const;
+
+export type Failpoint = (typeof failpoints | typeof expiryFailpoints | typeof copyFailpoints)[number];
 
 /** Kills this process with SIGKILL when the test asked for exactly this place. */
 export function failpoint(name: Failpoint): void {

@@ -8,7 +8,7 @@ export const exitStatuses = {
   0: "done; also a backup that could only be sealed (with a warning) and a clean stop on SIGTERM",
   1: "failed",
   2: "wrong usage: a command, flag or argument that does not exist or does not fit",
-  3: "the backup is stored, but extras are missing from it",
+  3: "the backup is stored, but extras are missing from it, or it is missing from a copy",
   4: "refused before anything was touched: a key is missing, the history is foreign, a precondition does not hold",
   5: "stopped amid changes and needs attention: the message says how to resume and how to roll back",
   10: "nothing found: no such backup, object or repository",

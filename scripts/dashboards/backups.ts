@@ -191,6 +191,38 @@ export const backups: Dashboard = {
       ],
     },
     {
+      title: "Copies",
+      panels: [
+        {
+          kind: "timeseries",
+          title: "Age of the newest backup in each copy",
+          description: "By store and schedule. Where it leaves the saw-tooth of the first store, the copy is behind.",
+          queries: [
+            {
+              expr: `time() - max by (store, schedule) (lifeboat_copy_last_success_timestamp_seconds{${c}})`,
+              legend: "{{store}} {{schedule}}",
+            },
+          ],
+          unit: "s",
+          width: 8,
+        },
+        {
+          kind: "timeseries",
+          title: "Backups that a copy lacks",
+          description: "Of the first store, at the last look of the daemon that knows best.",
+          queries: [{ expr: `min by (store) (lifeboat_copy_missing_backups{${c}})`, legend: "{{store}}" }],
+          width: 8,
+        },
+        {
+          kind: "timeseries",
+          title: "Copies that failed",
+          description: "Rounds of copying, and single backups, that failed within an hour; the log has the reason.",
+          queries: [{ expr: `sum by (store) (increase(lifeboat_copy_failures_total{${c}}[1h]))`, legend: "{{store}}" }],
+          width: 8,
+        },
+      ],
+    },
+    {
       title: "Store, retention, daemon",
       panels: [
         {

@@ -5,10 +5,11 @@ import type { Manifest } from "../repository/manifest.ts";
 import { proofRowOf, rowOf } from "../repository/row.ts";
 import { previewBackup, runBackup, type BackupDependencies, type CommittedBackup } from "../snapshot/backup.ts";
 import { warnOfSkew } from "../snapshot/skew.ts";
+import { bringCopies, documentOf, isMissing, tellCopies, type CopyResult } from "./copy.ts";
 import { describeBackup, describeRow } from "./describe.ts";
 import { backupIfDue, type IfDue } from "./if-due.ts";
 import { refuseClosed } from "./lock.ts";
-import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
 export interface BackupOptions extends CommonOptions {
   readonly label?: string;
@@ -30,8 +31,9 @@ export async function backupCommand(environment: Environment, options: BackupOpt
     if (schedule !== undefined) {
       await sweepBefore(deps);
       const ended = await backupIfDue(tools, deps, schedule, signal);
+      const copies = ended.kind === "committed" ? await copyOwn(tools, deps, ended.committed.manifest, signal) : [];
       listener.close();
-      return reportIfDue(environment, schedule, ended, options.json === true);
+      return reportIfDue(environment, schedule, ended, copies, options.json === true);
     }
     await refuseClosed(tools, signal);
     if (options.dryRun === true) {
@@ -56,9 +58,10 @@ export async function backupCommand(environment: Environment, options: BackupOpt
     }
     await sweepBefore(deps);
     const outcome = await runBackup(deps, { trigger: "demand", label: options.label }, signal);
-    listener.close();
     if (outcome.kind !== "committed") throw new Error("a backup on demand has a key of its own");
-    return reportCommitted(environment, outcome, options.json === true);
+    const copies = await copyOwn(tools, deps, outcome.manifest, signal);
+    listener.close();
+    return reportCommitted(environment, outcome, copies, options.json === true);
   } finally {
     listener.close();
   }
@@ -77,16 +80,32 @@ function scheduleOf({ schedule, ifDue, label, dryRun }: BackupOptions): string |
   return schedule;
 }
 
+/** The copies of a backup that was just committed, and of what they lack besides. It stands whatever becomes of them. */
+export async function copyOwn(
+  tools: Tools,
+  deps: BackupDependencies,
+  own: Manifest,
+  signal: AbortSignal,
+): Promise<readonly CopyResult[]> {
+  return await bringCopies(tools, deps, await tools.copies(), own, signal);
+}
+
 async function sweepBefore({ spool, emit }: BackupDependencies): Promise<void> {
   const swept = await spool.sweep();
   if (swept.files > 0) emit({ name: "spool.swept", ...swept });
 }
 
-function reportIfDue(environment: Environment, schedule: string, ended: IfDue, json: boolean): number {
+function reportIfDue(
+  environment: Environment,
+  schedule: string,
+  ended: IfDue,
+  copies: readonly CopyResult[],
+  json: boolean,
+): number {
   const { console } = environment;
   if (ended.kind === "committed") {
     if (ended.missed > 0) console.err(`${ended.missed} slots before it passed without a backup; it serves them\n`);
-    return reportCommitted(environment, ended.committed, json);
+    return reportCommitted(environment, ended.committed, copies, json);
   }
   const slot = ended.slotMs === undefined ? null : formatInstant(ended.slotMs);
   const backup = ended.kind === "superseded" ? ended.backup : null;
@@ -103,11 +122,16 @@ function reportIfDue(environment: Environment, schedule: string, ended: IfDue, j
 }
 
 /** Prints a fresh backup and what members said of it. One that is only sealed is a success all the same, with a warning. */
-function reportCommitted(environment: Environment, committed: CommittedBackup, json: boolean): number {
+function reportCommitted(
+  environment: Environment,
+  committed: CommittedBackup,
+  copies: readonly CopyResult[],
+  json: boolean,
+): number {
   const { manifest, manifestSha256, finding, proof } = committed;
   const { verdict, reason, agreeing, diverged } = finding;
   const standing = describeRow(rowOf(manifest, manifestSha256), proof === undefined ? [] : [proofRowOf(proof)]);
-  const status = report(environment, manifest, json, { ...standing, reason, agreeing, diverged });
+  const status = report(environment, manifest, copies, json, { ...standing, reason, agreeing, diverged });
   const { console } = environment;
   if (verdict === "proven") {
     if (!json) console.err(`proven: ${escapeControls(reason)}\n`);
@@ -115,14 +139,15 @@ function reportCommitted(environment: Environment, committed: CommittedBackup, j
   return status;
 }
 
-/** Prints a fresh backup; the exit status says whether extras are missing. */
+/** Prints a fresh backup; the exit status says whether extras or a copy are missing. */
 export function report(
   { console }: Environment,
   manifest: Manifest,
+  copies: readonly CopyResult[],
   json: boolean,
   described: object = describeBackup(manifest),
 ): number {
-  if (json) printJson(console, { schema: "etcd-lifeboat/backup/v1", ...described });
+  if (json) printJson(console, { schema: "etcd-lifeboat/backup/v1", ...described, copies: copies.map(documentOf) });
   else {
     const took = Date.parse(manifest.committedAt) - Date.parse(manifest.startedAt);
     console.out(`${manifest.backup}\n`);
@@ -136,5 +161,6 @@ export function report(
   for (const { path, why } of manifest.extrasMissing) {
     console.err(`warning: extra ${escapeControls(path)} is missing from the backup: ${escapeControls(why)}\n`);
   }
-  return manifest.extrasMissing.length > 0 ? 3 : 0;
+  if (!json || copies.some(isMissing)) tellCopies(console, copies);
+  return manifest.extrasMissing.length > 0 || copies.some(isMissing) ? 3 : 0;
 }

@@ -18,10 +18,11 @@ import {
   type RetentionSurvey,
 } from "../snapshot/expire.ts";
 import type { RetentionPolicy, Verdict } from "../snapshot/keep.ts";
+import { openAt, type StoreOptions } from "./copy.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
+import { printJson, type Console, type Environment, type Tools } from "./tools.ts";
 
-export interface ExpireOptions extends CommonOptions {
+export interface ExpireOptions extends StoreOptions {
   readonly yes?: boolean;
 }
 
@@ -32,7 +33,7 @@ export async function expireCommand(
   options: ExpireOptions,
 ): Promise<number> {
   const { console, signal } = environment;
-  await using tools = environment.open(options.config);
+  await using tools = openAt(environment, options);
   const listener = environment.listen(console);
   try {
     const { config } = tools.loaded;

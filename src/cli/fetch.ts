@@ -3,17 +3,18 @@ import { formatBytes } from "../format.ts";
 import { findBackup } from "../repository/catalog.ts";
 import { fetchBackup } from "../snapshot/fetch.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
+import { openAt, type StoreOptions } from "./copy.ts";
 import { openCatalog, tellRefused } from "./list.ts";
-import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { printJson, type Environment } from "./tools.ts";
 
-export interface FetchOptions extends CommonOptions {
+export interface FetchOptions extends StoreOptions {
   readonly output: string;
 }
 
 /** Fetches a backup as a plain .db file with its seal, ready for `etcdutl snapshot restore`. */
 export async function fetchCommand(environment: Environment, wanted: string, options: FetchOptions): Promise<number> {
   const { console, signal } = environment;
-  await using tools = environment.open(options.config);
+  await using tools = openAt(environment, options);
   const { catalog, store } = await openCatalog(tools, [wanted], signal);
   tellRefused(console, catalog);
   const manifest = findBackup(catalog, wanted);

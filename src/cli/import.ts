@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { importSnapshot } from "../snapshot/import.ts";
-import { report } from "./backup.ts";
+import { copyOwn, report } from "./backup.ts";
 import type { CommonOptions, Environment } from "./tools.ts";
 
 export interface ImportOptions extends CommonOptions {
@@ -12,14 +12,11 @@ export async function importCommand(environment: Environment, file: string, opti
   await using tools = environment.open(options.config);
   const listener = environment.listen(environment.console);
   try {
-    const manifest = await importSnapshot(
-      await tools.backup(listener.emit),
-      resolve(file),
-      options.label,
-      environment.signal,
-    );
+    const deps = await tools.backup(listener.emit);
+    const manifest = await importSnapshot(deps, resolve(file), options.label, environment.signal);
+    const copies = await copyOwn(tools, deps, manifest, environment.signal);
     listener.close();
-    return report(environment, manifest, options.json === true);
+    return report(environment, manifest, copies, options.json === true);
   } finally {
     listener.close();
   }

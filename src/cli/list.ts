@@ -14,14 +14,15 @@ import { readIdentity } from "../repository/identity.ts";
 import type { Store } from "../store/store.ts";
 import { openRows, type CatalogRow } from "../repository/rows.ts";
 import type { RefusedProof } from "../repository/proofs.ts";
+import { openAt, type StoreOptions } from "./copy.ts";
 import { describeRow, formatStanding, type BackupDocument } from "./describe.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
+import { printJson, type Console, type Environment, type Tools } from "./tools.ts";
 
 /** Lists every backup that can be believed, oldest first; what cannot is told on stderr and fails the command with 12. */
-export async function listCommand(environment: Environment, options: CommonOptions): Promise<number> {
+export async function listCommand(environment: Environment, options: StoreOptions): Promise<number> {
   const { console } = environment;
-  await using tools = environment.open(options.config);
+  await using tools = openAt(environment, options);
   const { catalog, store, cache } = await openList(tools, environment.signal);
   const backups: BackupDocument[] = [];
   const refused: RefusedEntry[] = [];

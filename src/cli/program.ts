@@ -4,6 +4,7 @@ import { verifyLevels } from "../snapshot/verify.ts";
 import { adoptCommand, type AdoptOptions } from "./adopt.ts";
 import { backupCommand, type BackupOptions } from "./backup.ts";
 import { checkCommand, nagios, unknownLine, type CheckOptions } from "./check.ts";
+import { copyCommand, type StoreOptions } from "./copy.ts";
 import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
 import { exitStatusesCommand } from "./exit-statuses.ts";
 import { expireCommand, type ExpireOptions } from "./expire.ts";
@@ -90,6 +91,8 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     added.option("-c, --config <file>", "configuration file", console.env["LIFEBOAT_CONFIG"] ?? defaultConfigPath);
   const withJson = (added: Command): Command => added.option("--json", "print one JSON document on stdout");
   const common = (added: Command): Command => withJson(withConfig(added));
+  const withStore = (added: Command): Command =>
+    common(added).option("--store <copy>", "use this copy (repository.copies) instead of the first store");
 
   withConfig(
     command(
@@ -116,20 +119,20 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--if-due", "only when the schedule's latest slot has no backup yet; for timers and CronJobs")
     .action(async (options: BackupOptions) => onStatus(await backupCommand(environment, options)));
 
-  common(
+  withStore(
     command(program, "list", "List the backups, oldest first.", "etcd-lifeboat list", "etcd-lifeboat list --json"),
-  ).action(async (options: CommonOptions) => onStatus(await listCommand(environment, options)));
+  ).action(async (options: StoreOptions) => onStatus(await listCommand(environment, options)));
 
-  common(
+  withStore(
     command(
       program,
       "show <backup>",
       "Show one backup: an id from list, LINEAGE/ID, or latest.",
       "etcd-lifeboat show latest",
     ),
-  ).action(async (backup: string, options: CommonOptions) => onStatus(await showCommand(environment, backup, options)));
+  ).action(async (backup: string, options: StoreOptions) => onStatus(await showCommand(environment, backup, options)));
 
-  common(
+  withStore(
     command(
       program,
       "verify [backups...]",
@@ -147,7 +150,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       onStatus(await verifyCommand(environment, backups, options)),
     );
 
-  common(
+  withStore(
     command(
       program,
       "fetch <backup>",
@@ -159,6 +162,18 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .action(async (backup: string, options: FetchOptions) =>
       onStatus(await fetchCommand(environment, backup, options)),
     );
+
+  common(
+    command(
+      program,
+      "copy",
+      "Bring the copies of the repository up to date now; run does it by itself.",
+      "etcd-lifeboat copy",
+      "etcd-lifeboat copy --store offsite",
+    ),
+  )
+    .option("--store <copy>", "only this one of repository.copies")
+    .action(async (options: StoreOptions) => onStatus(await copyCommand(environment, options)));
 
   common(
     command(
@@ -280,7 +295,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       onStatus(await unpinCommand(environment, backup, options)),
     );
 
-  common(
+  withStore(
     command(
       program,
       "expire [imported...]",

@@ -5,13 +5,14 @@ import { pinsOf, readPin } from "../repository/pin.ts";
 import type { Proof } from "../repository/proof.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { restoreBump } from "../snapshot/note.ts";
+import { openAt, type StoreOptions } from "./copy.ts";
 import { openCatalog, tellRefused, tellRefusedProofs } from "./list.ts";
 import { proofRows } from "./show-proof.ts";
-import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { printJson, type Environment } from "./tools.ts";
 
 /** Shows one backup: what it holds, whose it is, how it was proven, how it is stored. */
-export async function showCommand(environment: Environment, wanted: string, options: CommonOptions): Promise<number> {
-  await using tools = environment.open(options.config);
+export async function showCommand(environment: Environment, wanted: string, options: StoreOptions): Promise<number> {
+  await using tools = openAt(environment, options);
   const { console, signal } = environment;
   const { catalog, store } = await openCatalog(tools, [wanted], signal);
   tellRefused(console, catalog);

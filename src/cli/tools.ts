@@ -5,6 +5,7 @@ import type { LockScope } from "../repository/lock.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
 import type { AgeIdentity } from "../snapshot/age.ts";
 import type { BackupDependencies } from "../snapshot/backup.ts";
+import type { CopyTarget } from "../snapshot/copy.ts";
 import type { BootDependencies } from "../snapshot/boot.ts";
 import type { Spool } from "../snapshot/spool.ts";
 import type { Scan } from "../snapshot/take.ts";
@@ -17,6 +18,8 @@ export interface Tools extends AsyncDisposable {
   readonly newId: () => string;
   readonly scan: Scan;
   readonly store: () => Promise<Store>;
+  /** The further stores, in the order of the configuration. */
+  readonly copies: () => Promise<readonly CopyTarget[]>;
   readonly trusted: () => Promise<TrustedKeys | undefined>;
   /** Undefined where no key to sign with is configured. */
   readonly signer: () => Promise<Signer | undefined>;

@@ -9,12 +9,13 @@ import type { Finding } from "../snapshot/prove.ts";
 import { recordFinding } from "../snapshot/record.ts";
 import { verifyBackup, verifyLevels, type VerifyDependencies, type VerifyLevel } from "../snapshot/verify.ts";
 import type { Store } from "../store/store.ts";
+import { openAt, type StoreOptions } from "./copy.ts";
 import { openCatalog, openWhole, tellRefused } from "./list.ts";
 import { formatAnswer } from "./show-proof.ts";
 import { formatTable } from "./table.ts";
-import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
+import { printJson, type Console, type Environment, type Tools } from "./tools.ts";
 
-export interface VerifyOptions extends CommonOptions {
+export interface VerifyOptions extends StoreOptions {
   readonly level: string;
   readonly tools?: string;
   readonly live?: boolean;
@@ -31,7 +32,7 @@ export async function verifyCommand(
   if (level === undefined) {
     throw new Fault("usage", `unknown level "${options.level}"`, { hint: `one of: ${verifyLevels.join(", ")}` });
   }
-  await using tools = environment.open(options.config);
+  await using tools = openAt(environment, options);
   const { entries, store } = await openEntries(tools, wanted, console, signal);
   const directory = options.tools === undefined ? undefined : resolve(options.tools);
   const deps: VerifyDependencies = {

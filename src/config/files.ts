@@ -3,7 +3,7 @@ import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync } f
 import { whyUnfitPair, whyUnfitToken } from "./access.ts";
 import type { Environment } from "./fill.ts";
 import { userInfo } from "node:os";
-import { dotted } from "./path.ts";
+import { dotted, storePaths } from "./path.ts";
 import type { Path } from "./path.ts";
 import type { Problem } from "./problems.ts";
 import type { ConfigWarning } from "./rules.ts";
@@ -80,10 +80,13 @@ export function checkFiles(config: Config, env: Environment): FileFindings {
   for (const [index, file] of (repository.signing?.trusted ?? []).entries()) {
     pem(["repository", "signing", "trusted", index], file, "an Ed25519 public key (SPKI PEM)", parseTrustedKey);
   }
-  if (repository.store.kind === "s3") {
-    const s3: Path = ["repository", "store", "s3"];
-    pem([...s3, "ca"], repository.store.ca, "a PEM file of certificates", (text) => new X509Certificate(text));
-    const credentials = repository.store.credentials?.file;
+  const stores = [repository.store, ...repository.copies.map((copy) => copy.store)];
+  for (const [index, path] of storePaths(config).entries()) {
+    const store = stores[index];
+    if (store?.kind !== "s3") continue;
+    const s3: Path = [...path, "s3"];
+    pem([...s3, "ca"], store.ca, "a PEM file of certificates", (text) => new X509Certificate(text));
+    const credentials = store.credentials?.file;
     secret([...s3, "credentials", "file"], credentials === undefined ? undefined : { file: credentials });
   }
   for (const [index, path] of repository.extras.entries()) {

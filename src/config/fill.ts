@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { dotted, isSection, valueAt } from "./path.ts";
+import { dotted, isSection, storePaths, valueAt } from "./path.ts";
 import type { Path } from "./path.ts";
 
 /** Environment variables, as process.env has them. */
@@ -71,7 +71,10 @@ function fillCluster(input: unknown, env: Environment, add: Add): void {
 }
 
 function fillS3(input: unknown, env: Environment, add: Add): void {
-  const s3: Path = ["repository", "store", "s3"];
+  for (const path of storePaths(input)) fillBucket(input, [...path, "s3"], env, add);
+}
+
+function fillBucket(input: unknown, s3: Path, env: Environment, add: Add): void {
   if (!isSection(valueAt(input, s3))) return;
   const first = (...names: readonly string[]): readonly [string, string] | undefined => {
     for (const name of names) {
@@ -93,6 +96,10 @@ function fillS3(input: unknown, env: Environment, add: Add): void {
 function put(input: unknown, path: Path, value: unknown): boolean {
   let section = input;
   for (const [depth, step] of path.entries()) {
+    if (Array.isArray(section) && typeof step === "number") {
+      section = section[step] as unknown;
+      continue;
+    }
     if (!isSection(section)) return false;
     const last = depth === path.length - 1;
     if (last || !Object.hasOwn(section, step)) {

@@ -29,3 +29,10 @@ export function valueAt(input: unknown, path: Path): unknown {
   }
   return value;
 }
+
+/** Where stores are configured: the first one, and those of the copies. */
+export function storePaths(input: unknown): readonly Path[] {
+  const copies = valueAt(input, ["repository", "copies"]);
+  const indexes = Array.isArray(copies) ? [...copies.keys()] : [];
+  return [["repository", "store"], ...indexes.map((index) => ["repository", "copies", index, "store"] as const)];
+}

@@ -1,7 +1,7 @@
 import { isLoopbackHost } from "./access.ts";
 import { readListenAddress } from "./address.ts";
 import { brokenHostRules, hostDoubts } from "./hosts-rules.ts";
-import { dotted, isSection, valueAt } from "./path.ts";
+import { dotted, isSection, storePaths, valueAt } from "./path.ts";
 import type { Path } from "./path.ts";
 import { quote } from "./quote.ts";
 import type { Problem } from "./problems.ts";
@@ -36,15 +36,20 @@ export function brokenRules(input: unknown): readonly Problem[] {
     if (endpoints.indexOf(url) < index) refuse(["cluster", "endpoints", index], "is there twice");
   }
 
-  const store = valueAt(input, ["repository", "store"]);
-  if (isSection(store) && (store["s3"] === undefined) === (store["directory"] === undefined)) {
-    refuse(["repository", "store"], oneStoreOnly);
-  }
-  if (isSection(valueAt(input, ["repository", "store", "s3"])) && !has("repository", "store", "s3", "region")) {
-    if (!has("repository", "store", "s3", "endpoint")) {
-      refuse(["repository", "store", "s3", "region"], "is missing; write the bucket's region, or set AWS_REGION");
+  const places = new Map<string, Path>();
+  for (const path of storePaths(input)) {
+    const store = valueAt(input, path);
+    if (!isSection(store)) continue;
+    if ((store["s3"] === undefined) === (store["directory"] === undefined)) refuse(path, oneStoreOnly);
+    if (isSection(store["s3"]) && !has(...path, "s3", "region") && !has(...path, "s3", "endpoint")) {
+      refuse([...path, "s3", "region"], "is missing; write the bucket's region, or set AWS_REGION");
     }
+    const place = placeOf(store);
+    const first = places.get(place);
+    if (first === undefined && place !== "") places.set(place, path);
+    else if (first !== undefined) refuse(path, `is the same place as ${dotted(first)}; a copy belongs elsewhere`);
   }
+  refuseTwins(input, ["repository", "copies"], refuse);
   const extras = valueAt(input, ["repository", "extras"]);
   if (Array.isArray(extras) && extras.length > 0 && !has("repository", "encryption")) {
     refuse(["repository", "extras"], "would be stored unencrypted; write repository.encryption, or remove extras");
@@ -60,6 +65,7 @@ export function brokenRules(input: unknown): readonly Problem[] {
     refuse(["retention"], `has no rule that keeps backups; write one of ${rules.join(", ")}, or remove the section`);
   }
 
+  refuseTwins(input, ["schedules"], refuse);
   const listen = valueAt(input, ["http", "listen"]);
   if (typeof listen === "string" && !has("http", "tls") && !has("http", "token")) {
     const read = readListenAddress(listen);
@@ -69,17 +75,28 @@ export function brokenRules(input: unknown): readonly Problem[] {
     }
   }
 
+  brokenHostRules(input, refuse);
+  return problems;
+}
+
+/** Items of a list are found by their names. */
+function refuseTwins(input: unknown, list: Path, refuse: (path: Path, message: string) => void): void {
   const names = new Map<string, number>();
-  const schedules = valueAt(input, ["schedules"]);
-  for (const index of Array.isArray(schedules) ? schedules.keys() : []) {
-    const name = valueAt(schedules, [index, "name"]);
+  const items = valueAt(input, list);
+  for (const index of Array.isArray(items) ? items.keys() : []) {
+    const name = valueAt(items, [index, "name"]);
     if (typeof name !== "string") continue;
     const first = names.get(name);
     if (first === undefined) names.set(name, index);
-    else refuse(["schedules", index, "name"], `is the name of ${dotted(["schedules", first])} already`);
+    else refuse([...list, index, "name"], `is the name of ${dotted([...list, first])} already`);
   }
-  brokenHostRules(input, refuse);
-  return problems;
+}
+
+/** Where a store's objects are, however it is reached. */
+function placeOf(store: Readonly<Record<string, unknown>>): string {
+  const { s3, directory } = store;
+  if (!isSection(s3)) return typeof directory === "string" ? directory.replace(/\/+$/, "") : "";
+  return JSON.stringify([s3["endpoint"], s3["bucket"], s3["prefix"] ?? ""]);
 }
 
 /** What is allowed and still worth a word. */

@@ -18,7 +18,7 @@ import { quote } from "./quote.ts";
 import { isFault } from "../faults.ts";
 
 /** Sections that later versions bring; each is refused by name, so that nobody believes in a retention that does not run. */
-export const laterSections: readonly string[] = ["archive", "drill", "upgrade", "repository.copies"];
+export const laterSections: readonly string[] = ["archive", "drill", "upgrade"];
 
 const tls = z
   .strictObject({
@@ -157,12 +157,25 @@ const store = z
   })
   .describe("Where the repository lives: exactly one of s3 and directory.");
 
-/** Told when `repository.store` names none or both. */
+/** Told when a store names none or both. */
 export const oneStoreOnly = "must name exactly one of s3 and directory";
+
+const copy = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,30}$/, "must be 1 to 31 of a-z, 0-9 and -, not starting with -")
+    .describe("Name of the copy: the metric label, and what --store takes. Example: offsite"),
+  store: store.describe("Where the copy lives: exactly one of s3 and directory."),
+});
 
 const repository = z
   .strictObject({
     store,
+    copies: z
+      .array(copy)
+      .max(8)
+      .prefault([])
+      .describe("Further stores; each backup is copied there after its commit, whole and verified."),
     readBack: z
       .strictObject({
         below: size(0, 1024 ** 5)

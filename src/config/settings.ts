@@ -70,7 +70,8 @@ export function settingsOf(
 
 /** Defaults that depend on another value; the JSON schema cannot say them. */
 function computedDefault(path: Path, input: unknown): unknown {
-  return dotted(path) === "repository.store.s3.region" && isSection(input) ? "us-east-1" : undefined;
+  const isRegion = /^repository\.(?:store|copies\[\d+\]\.store)\.s3\.region$/.test(dotted(path));
+  return isRegion && isSection(input) ? "us-east-1" : undefined;
 }
 
 function originOf(path: Path, filled: Filled, placeOf: PlaceOf): Origin {

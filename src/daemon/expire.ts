@@ -2,6 +2,7 @@ import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { isFault, type Fault } from "../faults.ts";
 import { collectBounds } from "../snapshot/collect.ts";
+import type { CopyDependencies } from "../snapshot/copy.ts";
 import { applyRetention, openExpiry, surveyRetention, type ExpirySource } from "../snapshot/expire.ts";
 import type { RetentionPolicy } from "../snapshot/keep.ts";
 
@@ -36,5 +37,36 @@ export function expireHourly(deps: ExpiryDependencies): (signal: AbortSignal) =>
       const { code, message, hint } = error;
       if (!signal.aborted) emit({ name: "retention.failed", code, message, hint });
     }
+  };
+}
+
+/**
+ * Returns what is called when a copy was brought up to date: it is expired by the same rules, by itself, at most once an hour. A backup that only the copy has is
+ * judged like any other, so that who removes everything from the first store removes nothing from its copies.
+ */
+export function expireCopies(
+  deps: Omit<ExpiryDependencies, "store">,
+): (copy: CopyDependencies, signal: AbortSignal) => Promise<void> {
+  const hourly = new Map<string, (signal: AbortSignal) => Promise<void>>();
+  return async ({ target }, signal) => {
+    let expire = hourly.get(target.name);
+    if (expire === undefined) {
+      expire = expireHourly({ ...deps, store: target.store, emit: tellingOf(target.name, deps.emit) });
+      hourly.set(target.name, expire);
+    }
+    await expire(signal);
+  };
+}
+
+/** What an expiry tells, as a copy's: sums of the first store are not overwritten. */
+function tellingOf(store: string, emit: Emit): Emit {
+  return (event) => {
+    if (event.name === "retention.applied") {
+      const { expired, objects, freedBytes, locked } = event;
+      emit({ name: "copy.expired", store, expired, objects, freedBytes, locked });
+    } else if (event.name === "retention.failed") {
+      const { code, message, hint } = event;
+      emit({ name: "copy.failed", store, backup: undefined, code, message: `its retention failed: ${message}`, hint });
+    } else if (event.name === "warning") emit({ ...event, message: `copy ${store}: ${event.message}` });
   };
 }

@@ -10,7 +10,11 @@ export interface ReloadDependencies<T> {
   /** Works by a configuration until `retire` is aborted and what runs is done, or until `stop` is aborted, which waits for nothing. */
   readonly work: (current: T, retire: AbortSignal, stop: AbortSignal) => Promise<void>;
   readonly close: (given: T) => Promise<void>;
-  readonly describe: (given: T) => { readonly path: string; readonly schedules: readonly string[] };
+  readonly describe: (given: T) => {
+    readonly path: string;
+    readonly schedules: readonly string[];
+    readonly copies: readonly string[];
+  };
   readonly onReload: OnReload;
   readonly emit: Emit;
 }

@@ -12,6 +12,8 @@ import {
 export interface Listing {
   /** By id, oldest first; also one of which only backups are there, whose own document was lost. */
   readonly lineages: readonly string[];
+  /** Lineages whose own document is there. */
+  readonly documents: readonly string[];
   /** By time, oldest first. */
   readonly backups: readonly ListedBackup[];
   /** In the order of their ids, which is that of their making. What a name claims is proven by nothing but the document itself. */
@@ -55,6 +57,7 @@ export interface ListedProof {
 /** Lists the names under `lineages/`; what does not fit the grammar is left out. */
 export async function listRepository(store: Store, signal: AbortSignal): Promise<Listing> {
   const lineages = new Set<string>();
+  const lineageDocuments: string[] = [];
   const backups: ListedBackup[] = [];
   const proofs: ListedProof[] = [];
   const pins: ListedPin[] = [];
@@ -74,12 +77,14 @@ export async function listRepository(store: Store, signal: AbortSignal): Promise
       continue;
     }
     lineages.add(parsed.lineage);
+    if (parsed.kind === "lineage") lineageDocuments.push(parsed.lineage);
     if (parsed.kind === "manifest") {
       backups.push({ ...parsed, manifestBytes: entry.storedBytes, stored: entry, marks });
     }
   }
   return {
     lineages: [...lineages].toSorted(),
+    documents: lineageDocuments,
     backups: backups.toSorted((a, b) => a.name.timeMs - b.name.timeMs || (a.backup < b.backup ? -1 : 1)),
     proofs: proofs.toSorted((a, b) => (a.proof.id < b.proof.id ? -1 : 1)),
     pins,

@@ -109,7 +109,7 @@ export async function commitBackup(
  * A daemon that slept for days may find its data given up, and removed, by an expiry that knew nothing of it. The mark comes before anything is removed and
  * goes long after, so: mark first, then data. What was committed so late is refused by every reader (`refuseGone`), and here it is told.
  */
-async function refuseLate(
+export async function refuseLate(
   store: Store,
   lineage: string,
   snapshot: string,

@@ -8,6 +8,7 @@ export interface MetricScope {
   readonly define: Define;
   readonly cluster: string;
   readonly schedules: readonly string[];
+  readonly copies: readonly string[];
   readonly clock: Clock;
 }
 

@@ -5,6 +5,7 @@ import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { openBackupMetrics } from "./metrics-backup.ts";
 import { openClusterMetrics } from "./metrics-cluster.ts";
+import { openCopyMetrics } from "./metrics-copy.ts";
 import { openDaemonMetrics } from "./metrics-daemon.ts";
 import { defineMetrics } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
@@ -17,6 +18,8 @@ export interface MetricsOptions {
   readonly cluster: string;
   /** The configured schedules; a name that is not among them is counted under schedule="other". */
   readonly schedules: readonly string[];
+  /** Names of the configured copies. */
+  readonly copies: readonly string[];
   readonly clock?: Clock;
   /** Log lines lost since the start, read when the page is. */
   readonly lostLogLines?: () => number;
@@ -50,6 +53,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
     define: defineMetrics(registry),
     cluster: options.cluster,
     schedules: options.schedules,
+    copies: options.copies,
     clock: options.clock ?? systemClock,
   };
   scope.define
@@ -63,6 +67,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
     openRepositoryMetrics(scope),
     openDaemonMetrics(scope),
     openRetentionMetrics(scope),
+    openCopyMetrics(scope),
   ];
 
   return {

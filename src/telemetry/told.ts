@@ -71,7 +71,7 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
 
   "config.reloading": { level: "info", fields: {} },
   "config.accepted": { level: "info", fields: { path: "text" } },
-  "config.applied": { level: "info", fields: { path: "text", schedules: "names" } },
+  "config.applied": { level: "info", fields: { path: "text", schedules: "names", copies: "names" } },
   "config.refused": { level: "error", fields: fault },
 
   "schedule.read": {
@@ -271,6 +271,43 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
       durationMs: "duration",
       output: "text",
     },
+  },
+
+  "copy.compared": {
+    level: "debug",
+    fields: {
+      store: "text",
+      backups: "number",
+      missing: "number",
+      schedules: { schedule: "text", lastSuccessMs: "time" },
+    },
+  },
+  "copy.stored": {
+    level: "info",
+    fields: {
+      store: "text",
+      backup: "text",
+      lineage: "text",
+      schedule: "text",
+      committedMs: "time",
+      storedBytes: "bytes",
+      durationMs: "duration",
+    },
+  },
+  "copy.finished": {
+    level: "info",
+    fields: { store: "text", copied: "number", missing: "number" },
+    watched: (e) => ({ topic: `copy ${e.store}`, state: "up to date" }),
+  },
+  // Tried every few minutes: said once, and reminded of.
+  "copy.failed": {
+    level: "error",
+    fields: { store: "text", backup: "text", ...fault, hint: "text" },
+    watched: (e) => ({ topic: `copy ${e.store}`, state: `${e.code} ${e.backup ?? ""}` }),
+  },
+  "copy.expired": {
+    level: (e) => (e.expired + e.objects > 0 ? "info" : "debug"),
+    fields: { store: "text", expired: "number", objects: "number", freedBytes: "bytes", locked: "number" },
   },
 
   warning: { level: "warn", fields: { about: "text", message: "text" } },

@@ -84,6 +84,7 @@ function toolsOf(rig: Rig, path: string): Tools {
     newId: deps.newId,
     scan: deps.scan,
     store: async () => deps.store,
+    copies: async () => rig.copies,
     trusted: async () => deps.trusted,
     signer: async () => deps.encoder.signer,
     spool: async () => deps.spool,

@@ -55,6 +55,7 @@ describe("what is accepted", () => {
       cluster: { name: "dev", endpoints: ["http://127.0.0.1:2379"], members: {} },
       repository: {
         store: { kind: "directory", directory: "/var/backups/etcd" },
+        copies: [],
         readBack: { belowBytes: undefined },
         compression: { level: 1 },
         coordination: { prefix: "coordination" },
@@ -107,7 +108,7 @@ http: { listen: "[::1]:0" }
     const text = readFileSync(join(examples, "etcd-lifeboat.yaml"), "utf8");
     // Only comments that hold configuration: a key with a value, a section's head, or what is inside of one.
     const opened = text.replaceAll(
-      /^( *)# ((?:auth|members|notify|identity|signing|extras|maxRate|pace|readBack|endpoint|pathStyle|ca|hosts|hooks|operations|  +[\w-]+|  +- (?:\{ )?name):.*)$/gm,
+      /^( *)# ((?:auth|members|notify|identity|signing|extras|maxRate|pace|readBack|endpoint|pathStyle|ca|copies|hosts|hooks|operations|  +[\w-]+|  +- (?:\{ )?name):.*)$/gm,
       "$1$2",
     );
     const { config } = load(opened);
@@ -115,6 +116,7 @@ http: { listen: "[::1]:0" }
     expect(config.cluster.members["cp1"]).toStrictEqual({ metricsUrl: "http://127.0.0.1:2381" });
     expect(config.repository.signing?.key).toStrictEqual({ credential: "manifest-key" });
     expect(config.repository.extras).toHaveLength(2);
+    expect(config.repository.copies.map(({ name }) => name)).toStrictEqual(["offsite"]);
     expect(config.repository.store).toMatchObject({ endpoint: "https://s3.example.org", pathStyle: true });
     expect(config.repository.readBack.belowBytes).toBe(8 * 1024 ** 3);
     expect(config.notify.start).toStrictEqual({ file: "/etc/etcd-lifeboat/ping-start" });
@@ -134,6 +136,46 @@ http: { listen: "[::1]:0" }
     expect(warnings.map(({ about }) => about)).toStrictEqual([
       "repository.encryption.recipients[0]",
       "repository.encryption.recipients[1]",
+    ]);
+  });
+});
+
+describe("copies", () => {
+  const withCopies = (...copies: readonly string[]): string =>
+    `cluster: { name: dev, endpoints: [http://127.0.0.1:2379] }
+repository:
+  store: { directory: /var/backups/etcd }
+  copies:
+${copies.map((copy) => `    - ${copy}\n`).join("")}`;
+
+  test("have a name and a store each, which is filled and checked like the first one", () => {
+    const text = withCopies(
+      "{ name: usb, store: { directory: /mnt/usb } }",
+      "{ name: cloud, store: { s3: { bucket: etcd-copies } } }",
+    );
+    const { config, origins } = load(text, { AWS_REGION: "eu-central-1" });
+    expect(config.repository.copies).toMatchObject([
+      { name: "usb", store: { kind: "directory", directory: "/mnt/usb" } },
+      { name: "cloud", store: { kind: "s3", bucket: "etcd-copies", region: "eu-central-1" } },
+    ]);
+    expect(origins.get("repository.copies[1].store.s3.region")).toStrictEqual({ kind: "env", name: "AWS_REGION" });
+    expect(only(text)).toMatchObject({ about: "repository.copies[1].store.s3.region" });
+  });
+
+  test("of one name, at one place, or at the first store's, are refused", () => {
+    const found = problems(
+      withCopies(
+        "{ name: usb, store: { directory: /mnt/usb } }",
+        "{ name: usb, store: { directory: /mnt/usb/ } }",
+        "{ name: first, store: { directory: /var/backups/etcd } }",
+        "{ name: neither, store: {} }",
+      ),
+    );
+    expect(found.map(({ about, message }) => `${about} ${message}`)).toStrictEqual([
+      "repository.copies[1].name is the name of repository.copies[0] already",
+      "repository.copies[1].store is the same place as repository.copies[0].store; a copy belongs elsewhere",
+      "repository.copies[2].store is the same place as repository.store; a copy belongs elsewhere",
+      "repository.copies[3].store must name exactly one of s3 and directory",
     ]);
   });
 });

@@ -48,7 +48,7 @@ function openRig(): Rig {
         story.push(`end ${current}`);
       },
       close: async (given) => void story.push(`close ${given}`),
-      describe: (given) => ({ path: "/config.yaml", schedules: [given] }),
+      describe: (given) => ({ path: "/config.yaml", schedules: [given], copies: [] }),
       onReload(listener) {
         listeners.add(listener);
         return { [Symbol.dispose]: () => void listeners.delete(listener) };
@@ -74,7 +74,7 @@ describe("a reload", () => {
     rig.finish();
     await settled();
     expect(rig.story).toEqual(["begin a", "end a", "close a", "begin b"]);
-    expect(rig.events.at(-1)).toEqual({ name: "config.applied", path: "/config.yaml", schedules: ["b"] });
+    expect(rig.events.at(-1)).toEqual({ name: "config.applied", path: "/config.yaml", schedules: ["b"], copies: [] });
     stop.abort();
     await working;
     expect(rig.story.slice(4)).toEqual(["end b", "close b"]);

@@ -88,7 +88,12 @@ test.each(dashboardQueries.filter(({ expr }) => expr.includes("lifeboat_")))(
 
 /** Every counter grows by one a minute, so that rates have something to say; gauges stay as they are. */
 async function page(): Promise<readonly { readonly series: string; readonly values: string }[]> {
-  const { listen, page: read } = openMetrics({ version: "0.0.0", cluster: "prod", schedules: ["hourly", "daily"] });
+  const { listen, page: read } = openMetrics({
+    version: "0.0.0",
+    cluster: "prod",
+    schedules: ["hourly", "daily"],
+    copies: ["offsite"],
+  });
   for (const event of [
     ...allSamples,
     samples["schedule.read"],

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { SnapshotFacts } from "../../src/bolt/facts.ts";
 import type { LifeboatEvent } from "../../src/events.ts";
 import type { BackupDependencies } from "../../src/snapshot/backup.ts";
+import type { CopyTarget } from "../../src/snapshot/copy.ts";
 import { defaultDrainLimits } from "../../src/snapshot/drain.ts";
 import { openSpool } from "../../src/snapshot/spool.ts";
 import { steeredClock, type SteeredClock } from "../fakes/clock.ts";
@@ -19,6 +20,8 @@ export interface Rig extends Disposable {
   readonly deps: BackupDependencies;
   readonly etcd: FakeEtcd;
   readonly store: MemoryStore;
+  /** The further stores of the configuration; none at first. */
+  readonly copies: CopyTarget[];
   readonly clock: SteeredClock;
   readonly events: LifeboatEvent[];
   readonly facts: { current: SnapshotFacts };
@@ -81,6 +84,7 @@ export async function openRig(
     deps,
     etcd,
     store,
+    copies: [],
     clock,
     events,
     facts,

@@ -45,6 +45,9 @@ function series(name: string, labels: Readonly<Record<string, string>>): string 
 const prod = { cluster: "prod" };
 const hourly = { schedule: "hourly" };
 const succeeded = (instance?: string): string => of("backup_last_success_timestamp_seconds", hourly, instance);
+const offsite = { store: "offsite" };
+const copied = (instance?: string): string =>
+  of("copy_last_success_timestamp_seconds", { ...hourly, ...offsite }, instance);
 const proven = of("proof_last_proven_timestamp_seconds", hourly);
 const everyHour = { [of("backup_schedule_interval_seconds", hourly)]: hold(3600, 400) };
 const fires = (severity: Fired["severity"], labels: Fired["labels"], says: string): readonly Fired[] => [
@@ -512,6 +515,68 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
         [of("retention_last_status", {}, "a")]: hold(0, 400),
         [of("retention_last_status", {}, "b")]: hold(1, 400),
         [of("retention_last_success_timestamp_seconds", {}, "b")]: ramp(0, 60, 400),
+      },
+      atMinute: 390,
+      fires: [],
+    },
+  ],
+  LifeboatCopyFailing: [
+    {
+      promise: "a second store that is dead",
+      series: { [of("copy_last_status", offsite)]: [...hold(1, 30), ...hold(0, 200)] },
+      atMinute: 110,
+      fires: fires(
+        "warning",
+        { ...prod, ...offsite },
+        "No round of copying backups of cluster prod to offsite has ended well within an hour (lifeboat_copy_last_status is 0).",
+      ),
+    },
+    {
+      promise: "one daemon cannot reach it, and another can",
+      series: {
+        [of("copy_last_status", offsite, "a")]: hold(0, 200),
+        [of("copy_last_status", offsite, "b")]: hold(1, 200),
+      },
+      atMinute: 190,
+      fires: [],
+    },
+    {
+      promise: "it fails now and then",
+      series: {
+        [of("copy_last_status", offsite)]: Array.from({ length: 300 }, (_, minute) => (minute % 50 === 0 ? 1 : 0)),
+      },
+      atMinute: 290,
+      fires: [],
+    },
+  ],
+  LifeboatCopyBehind: [
+    {
+      promise: "backups go on, and none arrives in the copy",
+      series: {
+        [succeeded()]: ramp(0, 60, 400),
+        [copied()]: [...ramp(0, 60, 60), ...hold(3600, 340)],
+        ...everyHour,
+      },
+      atMinute: 300,
+      fires: fires(
+        "warning",
+        { ...prod, ...hourly, ...offsite },
+        "The newest backup of cluster prod, schedule hourly, in the copy offsite is 4h 0m 0s older than the newest one in the first store.",
+      ),
+    },
+    {
+      promise: "the first store has no new ones either, which is told by another alert",
+      series: { [succeeded()]: hold(3600, 400), [copied()]: hold(3600, 400), ...everyHour },
+      atMinute: 390,
+      fires: [],
+    },
+    {
+      promise: "the copy is made by another daemon",
+      series: {
+        [succeeded("a")]: ramp(0, 60, 400),
+        [copied("a")]: hold(0, 400),
+        [copied("b")]: ramp(-600, 60, 400),
+        ...everyHour,
       },
       atMinute: 390,
       fires: [],

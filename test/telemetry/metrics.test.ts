@@ -19,7 +19,14 @@ function open(schedules: readonly string[] = ["hourly", "daily"]) {
     elapsed: () => nowMs,
     sleep: () => Promise.reject(new Error("metrics do not sleep")),
   };
-  const metrics = openMetrics({ version: "0.1.0", cluster: "prod", schedules, clock, lostLogLines: () => lost });
+  const metrics = openMetrics({
+    version: "0.1.0",
+    cluster: "prod",
+    schedules,
+    copies: ["offsite"],
+    clock,
+    lostLogLines: () => lost,
+  });
   return {
     metrics,
     tell: (...events: readonly LifeboatEvent[]) => {

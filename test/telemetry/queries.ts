@@ -34,7 +34,7 @@ function bare(query: string): string {
 
 /** Every metric of the daemon's page with its labels; a histogram under the names that Prometheus gives its parts. */
 export async function publishedMetrics(): Promise<ReadonlyMap<string, readonly string[]>> {
-  const { registry } = openMetrics({ version: "0.0.0", cluster: "prod", schedules: ["hourly"] });
+  const { registry } = openMetrics({ version: "0.0.0", cluster: "prod", schedules: ["hourly"], copies: ["offsite"] });
   const published = new Map<string, readonly string[]>();
   for (const { name, type } of await registry.getMetricsAsJSON()) {
     const { labelNames = [] } = registry.getSingleMetric(name) as { labelNames?: readonly string[] };

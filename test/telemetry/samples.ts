@@ -40,7 +40,12 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
   "daemon.stopped": { name: "daemon.stopped", exitStatus: 0 },
   "config.reloading": { name: "config.reloading" },
   "config.accepted": { name: "config.accepted", path: "/etc/etcd-lifeboat/config.yaml" },
-  "config.applied": { name: "config.applied", path: "/etc/etcd-lifeboat/config.yaml", schedules: ["hourly", "daily"] },
+  "config.applied": {
+    name: "config.applied",
+    path: "/etc/etcd-lifeboat/config.yaml",
+    schedules: ["hourly", "daily"],
+    copies: ["offsite"],
+  },
   "config.refused": {
     name: "config.refused",
     code: "config-invalid",
@@ -263,6 +268,36 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     durationMs: 900,
     output: "one back end could not be drained",
   },
+  "copy.compared": {
+    name: "copy.compared",
+    store: "offsite",
+    backups: 38,
+    missing: 2,
+    schedules: [
+      { schedule: "hourly", lastSuccessMs: Date.UTC(2026, 2, 1, 4, 0, 9) },
+      { schedule: "daily", lastSuccessMs: undefined },
+    ],
+  },
+  "copy.stored": {
+    name: "copy.stored",
+    store: "offsite",
+    backup: "20260301T060000Z.slot.hourly",
+    lineage: "01LINEAGE",
+    schedule: "hourly",
+    committedMs: Date.UTC(2026, 2, 1, 6, 0, 7),
+    storedBytes: 412_000_000,
+    durationMs: 9300,
+  },
+  "copy.finished": { name: "copy.finished", store: "offsite", copied: 2, missing: 0 },
+  "copy.failed": {
+    name: "copy.failed",
+    store: "offsite",
+    backup: "20260301T060000Z.slot.hourly",
+    code: "store-unreachable",
+    message: "no connection to s3.example.net",
+    hint: "look at the store's address",
+  },
+  "copy.expired": { name: "copy.expired", store: "offsite", expired: 2, objects: 3, freedBytes: 1e8, locked: 0 },
   warning: { name: "warning", about: "encryption", message: "backups are not encrypted" },
 };
 
