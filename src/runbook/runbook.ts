@@ -53,7 +53,7 @@ export interface StepContext {
   /** Hosts that were lost and given up. */
   readonly left: ReadonlySet<string>;
   /** Writes something into the journal, durably, before it is acted on: a name that was chosen, what was found before it is changed. */
-  note(facts: JsonObject): Promise<void>;
+  readonly note: (facts: JsonObject) => Promise<void>;
 }
 
 export interface StepCheck {

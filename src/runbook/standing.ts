@@ -60,7 +60,8 @@ export function standingOf(plan: RunbookPlan, entries: readonly JournalEntry[]):
   const forgetAfter = (id: string): void => {
     const from = byId.get(id)?.index ?? plan.steps.length;
     for (const { id: later } of plan.steps.slice(from + 1)) {
-      if (steps.get(later)?.state === "done") change(later, { state: "pending" });
+      // Neither what was noted of it: a step that reads its notes as done would be passed over.
+      if (steps.get(later)?.state === "done") change(later, { state: "pending", notes: [] });
     }
   };
   for (const entry of entries) {
@@ -101,7 +102,7 @@ export function standingOf(plan: RunbookPlan, entries: readonly JournalEntry[]):
         forgetAfter(entry.step);
         break;
       case "undone":
-        change(entry.step, { state: "undone", touched: false, message: undefined, endedMs: entry.timeMs });
+        change(entry.step, { state: "undone", touched: false, message: undefined, endedMs: entry.timeMs, notes: [] });
         forgetAfter(entry.step);
         break;
       case "undo-failed":

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { LifeboatEvent } from "../../src/events.ts";
 import { Fault } from "../../src/faults.ts";
 import { execute, type ExecuteDependencies } from "../../src/runbook/execute.ts";
+import type { JournalEntry } from "../../src/runbook/journal.ts";
 import type { RunbookMode, StepHandler } from "../../src/runbook/runbook.ts";
 import { isUnfinished, standingOf } from "../../src/runbook/standing.ts";
 import { steeredClock } from "../fakes/clock.ts";
@@ -56,6 +57,26 @@ const failAt = (id: string, fault: Error): Partial<StepHandler> => ({
 });
 
 describe("results and notes", () => {
+  test("what was noted is forgotten with what was taken back, so that no step is passed over for it", () => {
+    const noteAndDone = (step: string) =>
+      [
+        { kind: "start", step },
+        { kind: "note", step, facts: { proven: true } },
+        { kind: "done", step, performed: true },
+      ] as const;
+    const opened = { kind: "opened", mode: "run", by: "test" } as const;
+    const back = [opened, ...noteAndDone("s0"), ...noteAndDone("s1"), { kind: "undo-start", step: "s0" } as const];
+    const stands = (entries: readonly object[]) =>
+      standingOf(
+        modelPlan([{}, {}]),
+        entries.map((entry) => ({ timeMs: 0, ...entry }) as JournalEntry),
+      ).steps;
+    // To take s0 back its notes may be needed; what came after it is no longer known.
+    expect(stands(back).get("s0")?.notes).toHaveLength(1);
+    expect(stands(back).get("s1")).toMatchObject({ state: "pending", notes: [] });
+    expect(stands([...back, { kind: "undone", step: "s0" }]).get("s0")).toMatchObject({ state: "undone", notes: [] });
+  });
+
   test("a later step reads what an earlier one gave, also after an interruption", async () => {
     const seen: unknown[] = [];
     const { run, so } = await rig([{}, {}], {
