@@ -229,10 +229,8 @@ function parseJournal(
   const [first, ...lines] = text.slice(0, end).split("\n").slice(0, -1);
   if (first === undefined) throw invalid(path, "it ends before its plan does");
   const plan = parseLine(path, 1, first) as RunbookPlan;
-  if (plan.schema !== planSchema) {
-    const found = typeof plan.schema === "string" ? plan.schema : "of no schema";
-    throw invalid(path, `its plan is ${found}, and this version knows ${planSchema} alone`);
-  }
+  const schema: string = plan.schema;
+  if (schema !== planSchema) throw invalid(path, `its plan is ${schema}, and this version knows ${planSchema} alone`);
   const entries = lines.map((line, index) => {
     const entry = parseLine(path, index + 2, line) as JournalEntry;
     if (!entryKinds.has(entry.kind) || typeof entry.timeMs !== "number")
