@@ -38,8 +38,9 @@ import { warnOfSkew } from "./snapshot/skew.ts";
 import { openSpool } from "./snapshot/spool.ts";
 import { openLocalTools } from "./stock/local.ts";
 import { openDirectoryStore } from "./store/directory.ts";
+import { openS3Examiner } from "./store/s3-examine.ts";
 import { openS3Store } from "./store/s3.ts";
-import type { Store } from "./store/store.ts";
+import type { ExamineBucket, Store } from "./store/store.ts";
 import { fanOut } from "./telemetry/fan-out.ts";
 import { serveHttp, type HttpAccess } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
@@ -91,6 +92,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     spool,
     catalogDirectory: join(config.spool.directory, "catalog"),
     identities: once(() => readIdentities(config, env)),
+    examineBucket: openExaminer(config),
     boot: (directory) => ({
       stock: openLocalTools({ directory, path: env["PATH"] ?? "" }),
       connect: connectToSocket,
@@ -183,6 +185,10 @@ function openStore(store: Config["repository"]["store"]): Store {
     case "s3":
       return openS3Store({ ...store, checksums: store.checksums === "none" ? "none" : "crc32c" });
   }
+}
+
+function openExaminer({ repository: { store } }: Config): ExamineBucket | undefined {
+  return store.kind === "s3" ? openS3Examiner({ ...store, checksums: undefined }) : undefined;
 }
 
 function openEncoder({ repository }: Config, signer: Signer | undefined): Encoder {

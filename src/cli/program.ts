@@ -6,6 +6,7 @@ import { backupCommand, type BackupOptions } from "./backup.ts";
 import { checkCommand, nagios, unknownLine, type CheckOptions } from "./check.ts";
 import { copyCommand, type StoreOptions } from "./copy.ts";
 import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
+import { doctorCommand, type DoctorOptions } from "./doctor.ts";
 import { exitStatusesCommand } from "./exit-statuses.ts";
 import { expireCommand, type ExpireOptions } from "./expire.ts";
 import { fetchCommand, type FetchOptions } from "./fetch.ts";
@@ -219,6 +220,18 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .action(async (schedules: string[], options: CheckOptions) =>
       onStatus(await checkCommand(environment, schedules, options)),
     );
+
+  common(
+    command(
+      program,
+      "doctor",
+      "Examine etcd, the store and this host: what is wrong, and what helps beside each.",
+      "etcd-lifeboat doctor",
+      "etcd-lifeboat doctor --read-only --json",
+    ),
+  )
+    .option("--read-only", "leave out what writes to the store, which is below a prefix of its own and removed again")
+    .action(async (options: DoctorOptions) => onStatus(await doctorCommand(environment, options)));
 
   common(
     command(

@@ -9,7 +9,7 @@ import type { CopyTarget } from "../snapshot/copy.ts";
 import type { BootDependencies } from "../snapshot/boot.ts";
 import type { Spool } from "../snapshot/spool.ts";
 import type { Scan } from "../snapshot/take.ts";
-import type { Store } from "../store/store.ts";
+import type { ExamineBucket, Store } from "../store/store.ts";
 
 /** What a command can ask for; each part is opened when it is first asked for, so that `list` never talks to etcd. */
 export interface Tools extends AsyncDisposable {
@@ -30,6 +30,8 @@ export interface Tools extends AsyncDisposable {
   readonly identities: () => Promise<readonly AgeIdentity[]>;
   /** The operation lock of the repository. */
   readonly lock: () => Promise<LockScope>;
+  /** Tells what the bucket is like; undefined where the store is none. */
+  readonly examineBucket: ExamineBucket | undefined;
   /** Starts throw-away members with etcd's own programs, from a directory or from PATH. */
   readonly boot: (directory: string | undefined) => BootDependencies;
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;

@@ -54,12 +54,12 @@ export function findTroubles(overview: Overview, limitsOf: (schedule: ScheduleFa
       severity: gone ? "critical" : "unknown",
       about: "etcd",
       message,
-      help: hint ?? "etcd-lifeboat config check",
+      help: hint ?? "etcd-lifeboat doctor",
     });
   } else found.push(...clusterTroubles(cluster.value));
   if (repository.fault !== undefined) {
     const { message, hint } = repository.fault;
-    found.push({ severity: "unknown", about: "repository", message, help: hint ?? "etcd-lifeboat config check" });
+    found.push({ severity: "unknown", about: "repository", message, help: hint ?? "etcd-lifeboat doctor" });
   } else {
     found.push(...repositoryTroubles(repository.value));
     for (const schedule of schedules) found.push(...scheduleTroubles(schedule, limitsOf(schedule), overview.nowMs));

@@ -10,6 +10,9 @@ export function describeCertificate(certificate: X509Certificate): Certificate {
     subject: certificate.subject.split("\n").join(", "),
     notBeforeMs: certificate.validFromDate.getTime(),
     notAfterMs: certificate.validToDate.getTime(),
+    names: (certificate.subjectAltName ?? "")
+      .split(", ")
+      .flatMap((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1] ?? []),
   };
 }
 

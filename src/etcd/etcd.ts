@@ -183,6 +183,8 @@ export interface Certificate {
   readonly subject: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+  /** DNS names and addresses of the subject alternative name. */
+  readonly names: readonly string[];
 }
 
 export interface OwnCertificates {

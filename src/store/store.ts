@@ -97,3 +97,27 @@ export function isObjectName(name: string): boolean {
     name.length <= 1000 && /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*$/.test(name)
   );
 }
+
+/** Something about a bucket that may be hidden from these credentials, or from this kind of service. */
+export type Known<T> = { readonly known: true; readonly value: T } | { readonly known: false; readonly why: string };
+
+/** What a bucket is like, beyond what a store needs to work. */
+export interface BucketTraits {
+  readonly versioning: Known<"enabled" | "suspended" | "off">;
+  /** The retention that every new object gets; `mode` is undefined where locks are possible and none is set. Undefined: no locks. */
+  readonly lock: Known<{ readonly mode: string | undefined; readonly days: number | undefined } | undefined>;
+  /** Rules that touch our prefix. */
+  readonly lifecycle: Known<{
+    readonly abortsUploadsAfterDays: number | undefined;
+    /** After how many days current objects go; 0 for a date. */
+    readonly expiresAfterDays: readonly number[];
+  }>;
+  readonly rangedRead: Known<boolean>;
+  /** Whether a body that is not what its checksum says is refused. */
+  readonly checksumChecked: Known<boolean>;
+  /** Whether an upload that was given up is gone. */
+  readonly uploadsAborted: Known<boolean>;
+}
+
+/** Looks at the bucket, and tries what only trying shows: all that is written has a name that begins with `probe`, and is removed by whoever asks. */
+export type ExamineBucket = (probe: string, signal: AbortSignal) => Promise<BucketTraits>;

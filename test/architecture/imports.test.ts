@@ -242,6 +242,21 @@ const rows: readonly Row[] = [
     ),
   },
   {
+    file: "src/doctor/etcd.ts",
+    message: "imports: the doctor",
+    ...imports(
+      [...sdks, ...adapters, "../snapshot/backup.ts", "../config/schema.ts", "../cli/tools.ts", "../telemetry/log.ts"],
+      [
+        "./finding.ts",
+        "../etcd/etcd.ts",
+        "../store/store.ts",
+        "../cluster/observe.ts",
+        "../clock.ts",
+        "node:fs/promises",
+      ],
+    ),
+  },
+  {
     file: "src/snapshot/backup.ts",
     message: "imports: a feature",
     ...imports(

@@ -90,6 +90,7 @@ function toolsOf(rig: Rig, path: string): Tools {
     spool: async () => deps.spool,
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
+    examineBucket: undefined,
     boot: neverBooted,
     lock: async () => lockOf(rig),
     backup: async (emit) => ({ ...deps, emit }),

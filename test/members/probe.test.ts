@@ -5,7 +5,7 @@ import { Fault } from "../../src/faults.ts";
 import { fakeEtcd, type FakeEtcd, type FakeMember } from "../fakes/etcd.ts";
 import { calm } from "../snapshot/bytes.ts";
 
-const certificate = { subject: "CN=etcd1", notBeforeMs: 1, notAfterMs: 2 };
+const certificate = { subject: "CN=etcd1", notBeforeMs: 1, notAfterMs: 2, names: ["etcd1"] };
 const one = (member: Partial<FakeMember> = {}): FakeEtcd =>
   fakeEtcd({ members: [{ name: "etcd1", certificate, ...member }, { name: "etcd2" }], revision: 70n });
 
