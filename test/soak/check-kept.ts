@@ -113,6 +113,15 @@ function goingAt(policy: RetentionPolicy, look: Look): ReadonlySet<string> {
   return new Set(going.map(({ held }) => keyOf(held)));
 }
 
+/** What went from a copy, which is judged by itself; no line names what went there. */
+export function checkCopy(policy: RetentionPolicy, looks: readonly Look[]): readonly string[] {
+  return looks.flatMap((after, index) => {
+    const before = looks[index - 1];
+    if (before === undefined) return [];
+    return [...checkRemoved(policy, before, after), ...checkNewestProven(policy, before, after)];
+  });
+}
+
 /** The end of a soak: between the looks somebody let go by hand what had to go. */
 export function checkExpiry(policy: RetentionPolicy, before: Look, after: Look): readonly string[] {
   return [

@@ -27,7 +27,8 @@ export function checkSlots(evidence: Evidence): SlotReport {
           fromMs: slotMs,
           toMs: nextMs,
         });
-        if (freeMs > 4000)
+        // Less is how long a busy machine takes to notice anything.
+        if (freeMs > 0.75 * (nextMs - slotMs))
           violations.push(
             `${named} was passed over by ${life.process}, which was free for ${freeMs} ms and began nothing`,
           );
@@ -114,8 +115,13 @@ function runsOf(life: LifeEvidence, lines: readonly Line[]): readonly Run[] {
     const ofRun = own.filter((line) => line.fields["run"] === start.fields["run"]);
     const ends = ["backup.failed", "backup.superseded", "backup.proven", "backup.sealed"];
     const end = ofRun.find(({ event }) => ends.includes(event));
+    // An expiry belongs to the backup before it.
+    const last = own.findLast(
+      ({ event, atMs }) =>
+        atMs >= start.atMs && atMs < nextMs && (event.startsWith("retention.") || event === end?.event),
+    );
     // What was not told of its end ended when the next began, at the latest.
-    const toMs = Math.min(end?.atMs ?? life.endedMs, nextMs);
+    const toMs = Math.min(end === undefined ? life.endedMs : Math.max(end.atMs, last?.atMs ?? 0), nextMs);
     return {
       fromMs: start.atMs,
       toMs,

@@ -13,7 +13,7 @@ import { startCluster, type TestCluster } from "../cluster/harness.ts";
 import { runProgram } from "../cluster/processes.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
 import { toolProgram } from "../cluster/servers.ts";
-import { checkExpiry, checkKept } from "./check-kept.ts";
+import { checkCopy, checkExpiry, checkKept } from "./check-kept.ts";
 import { checkSlots } from "./check-slots.ts";
 import { parseLine, type Evidence, type Line, type Span } from "./evidence.ts";
 import { openLooks, readUnits, watchRepository, type Watched } from "./looks.ts";
@@ -23,7 +23,7 @@ import { asOnHost, listenOn, openUnit, readUnit, type Life, type Unit } from "./
 import { startWriter } from "./writer.ts";
 
 /**
- * Three daemons with one configuration, as systemd runs them, on a cluster of three TLS members and an S3 server, under writes, while members, the store and
+ * Three daemons with one configuration, as systemd runs them, on a cluster of three TLS members and two S3 servers, the second for copies, under writes, while members, the stores and
  * the daemons are killed, stopped and continued by a script that the seed makes. Afterwards every slot is accounted for, every listed backup verifies,
  * nothing is kept that had to go, and nothing went that had to stay.
  *
@@ -96,22 +96,24 @@ async function soak(): Promise<void> {
   );
   await using cluster = await startCluster({ members: 3, tls: true, flags });
   await using s3 = await startS3({ tls: true });
-  await s3.createBucket("soak");
-  const repository = join(s3.directory, "soak", "prod");
-  const config = await writeConfig(cluster, s3);
+  await using copy = await startS3();
+  for (const server of [s3, copy]) await server.createBucket("soak");
+  const [repository, copied] = [s3, copy].map(({ directory }) => join(directory, "soak", "prod")) as [string, string];
+  const config = await writeConfig(cluster, s3, copy);
   const env = { AWS_ACCESS_KEY_ID: s3.accessKey, AWS_SECRET_ACCESS_KEY: s3.secretKey };
   const units = await openUnits(file, config, env);
   const sockets = units.map(({ name }) => join(root, `${name}.notify`));
   await using _listener = await listenOn(sockets, (socket, message) => units[socket]?.notified(message));
   const stopWriter = await startWriter(cluster, { keys: 4000, valueBytes: 1000, everyMs: 15 });
   const watch = watchRepository(repository, 500);
+  const watchCopy = watchRepository(copied, 1000);
   const inspected = inspectForever(units);
   const told = tellNowAndThen(units, watch.soFar);
   const beganMs = Date.now();
   try {
     for (const unit of units) unit.start();
     await until("three daemons are ready", 120_000, () => units.every(({ state }) => state() === "active"));
-    await Promise.all(plan.map((trouble) => perform(trouble, beganMs, cluster, s3, units)));
+    await Promise.all(plan.map((trouble) => perform(trouble, beganMs, { cluster, s3, copy, units })));
     say("all is well again");
     // What was killed last has to be seen as gone first.
     await sleep(1000);
@@ -125,14 +127,17 @@ async function soak(): Promise<void> {
     violations.push(...(await inspected()));
   }
   const watched = await watch.stop();
-  violations.push(...watched.troubles);
+  const watchedCopy = await watchCopy.stop();
+  violations.push(...watched.troubles, ...watchedCopy.troubles.map((what) => `copy: ${what}`));
+  violations.push(...checkCopy(policy, watchedCopy.looks).map((what) => `copy: ${what}`));
   const evidence = gather(units, watched);
   judge(evidence, units, file);
   await checkSpools();
   await checkRepository(repository, config, env, evidence);
+  await checkCopied(repository, copied, config, env);
 }
 
-async function writeConfig(cluster: TestCluster, s3: TestS3): Promise<string> {
+async function writeConfig(cluster: TestCluster, s3: TestS3, copy: TestS3): Promise<string> {
   const [config, identity] = [join(root, "config.yaml"), join(root, "age.key")];
   const { tls } = cluster;
   if (tls === undefined || s3.tls === undefined) throw new Error("both must have TLS");
@@ -143,13 +148,16 @@ async function writeConfig(cluster: TestCluster, s3: TestS3): Promise<string> {
   const [key, trusted] = [join(root, "signing.pem"), join(root, "signing.pub")];
   await writeFile(key, privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
   await writeFile(trusted, publicKey.export({ type: "spki", format: "pem" }));
-  const place = { bucket: "soak", prefix: "prod", endpoint: s3.url, region: s3.region, pathStyle: true, ca: s3.tls.ca };
+  const placeOn = ({ url, region }: TestS3): object => {
+    return { bucket: "soak", prefix: "prod", endpoint: url, region, pathStyle: true };
+  };
   await writeFile(
     config,
     JSON.stringify({
       cluster: { name: "soak", endpoints: cluster.endpoints, tls: { ca: tls.ca, cert: tls.cert, key: tls.key } },
       repository: {
-        store: { s3: place },
+        store: { s3: { ...placeOn(s3), ca: s3.tls.ca } },
+        copies: [{ name: "copy", store: { s3: placeOn(copy) } }],
         encryption: { recipients: [recipient], identity: { file: identity } },
         signing: { key: { file: key }, trusted: [trusted] },
       },
@@ -195,13 +203,14 @@ function processName({ unit, number }: Life): string {
   return `${unit}/${number}`;
 }
 
-async function perform(
-  trouble: Trouble,
-  beganMs: number,
-  cluster: TestCluster,
-  s3: TestS3,
-  units: readonly Unit[],
-): Promise<void> {
+interface Stage {
+  readonly cluster: TestCluster;
+  readonly s3: TestS3;
+  readonly copy: TestS3;
+  readonly units: readonly Unit[];
+}
+
+async function perform(trouble: Trouble, beganMs: number, { cluster, s3, copy, units }: Stage): Promise<void> {
   await sleep(Math.max(0, beganMs + trouble.atMs - Date.now()));
   const fromMs = Date.now();
   const whom = "members" in trouble ? trouble.members : "daemons" in trouble ? trouble.daemons : [];
@@ -230,6 +239,17 @@ async function perform(
       await wait();
       s3.resume();
       break;
+    case "copy-killed":
+      await copy.stop("SIGKILL");
+      await wait();
+      await copy.start();
+      // What is wrong with the copy excuses nothing.
+      return;
+    case "copy-paused":
+      copy.pause();
+      await wait();
+      copy.resume();
+      return;
     case "daemon-killed":
       for (const unit of daemons) unit.kill("SIGKILL");
       return;
@@ -449,16 +469,10 @@ async function checkRepository(
   env: Readonly<Record<string, string>>,
   { lines: told }: Evidence,
 ): Promise<void> {
-  const ran = async (...args: readonly string[]): Promise<Ended> =>
-    await startCommand([...args, "--config", config], { env, unbounded: true }).ended;
+  const ran = commandWith(config, env);
   const { look } = openLooks(repository);
   const before = await look();
-  const verify = await ran("verify", "--level", "deep", "--json");
-  const { results = [] } = (verify.status === 0 || verify.status === 12 ? JSON.parse(verify.stdout) : {}) as {
-    results?: readonly { readonly backup: string; readonly ok: boolean }[];
-  };
-  const ok = results.filter((result) => result.ok).length;
-  if (verify.status !== 0) violations.push(`verify ended with ${verify.status}: ${verify.stderr}`);
+  const ok = await verifiedBy(ran);
   if (ok !== before.backups.size) violations.push(`${ok} of ${before.backups.size} backups verify`);
   const expire = await ran("expire", "--yes", "--json");
   if (expire.status !== 0) violations.push(`expire ended with ${expire.status}: ${expire.stderr}`);
@@ -484,4 +498,44 @@ async function checkRepository(
   );
   if (orphans.length > unfinished)
     violations.push(`${orphans.length} snapshots belong to nothing, and only ${unfinished} runs did not commit`);
+}
+
+/** Brought up to date by hand, the copy has every backup of the first store, and what it has verifies by its own bytes. */
+async function checkCopied(
+  repository: string,
+  copied: string,
+  config: string,
+  env: Readonly<Record<string, string>>,
+): Promise<void> {
+  const ran = commandWith(config, env);
+  const { look } = openLooks(copied);
+  const before = await look();
+  const copy = await ran("copy", "--json");
+  if (copy.status !== 0) violations.push(`copy ended with ${copy.status}: ${copy.stderr}`);
+  const [first, after] = [await openLooks(repository).look(), await look()];
+  for (const key of first.backups.keys()) if (!after.backups.has(key)) violations.push(`${key} is not in the copy`);
+  const ok = await verifiedBy(ran, "--store", "copy");
+  if (ok !== after.backups.size) violations.push(`${ok} of ${after.backups.size} backups verify in the copy`);
+  const events = ["copy.stored", "copy.failed", "copy.expired"].map(
+    (event) => `${event} ${lines.filter((line) => line.event === event).length}`,
+  );
+  say(
+    `${events.join(", ")}; in the copy ${before.backups.size}, by hand ${after.backups.size}, of them verified deeply ${ok}`,
+  );
+}
+
+type Ran = (...args: readonly string[]) => Promise<Ended>;
+
+function commandWith(config: string, env: Readonly<Record<string, string>>): Ran {
+  return async (...args) => await startCommand([...args, "--config", config], { env, unbounded: true }).ended;
+}
+
+/** How many backups verify deeply; the others are violations. */
+async function verifiedBy(ran: Ran, ...options: readonly string[]): Promise<number> {
+  const verify = await ran("verify", "--level", "deep", "--json", ...options);
+  if (verify.status !== 0) violations.push(`verify ended with ${verify.status}: ${verify.stderr}`);
+  const { results } = (verify.stdout === "" ? { results: [] } : JSON.parse(verify.stdout)) as {
+    results: readonly { readonly ok: boolean }[];
+  };
+  return results.filter((result) => result.ok).length;
 }

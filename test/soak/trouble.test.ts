@@ -10,17 +10,17 @@ test("the same seed makes the same trouble, another one other trouble", () => {
 
 test("an hour has trouble of every kind, in order, and all of it comes right before its end", () => {
   const plan = planTrouble({ ...hour, seed: 1 });
-  expect(new Set(plan.map(({ kind }) => kind)).size).toBe(8);
+  expect(new Set(plan.map(({ kind }) => kind)).size).toBe(10);
   expect(plan.map(({ atMs }) => atMs)).toEqual(plan.map(({ atMs }) => atMs).toSorted((a, b) => a - b));
   for (const { atMs, forMs } of plan) expect(atMs + forMs).toBeLessThanOrEqual(hour.durationMs);
   expect(plan.at(-1)).toMatchObject({ kind: "daemon-killed", daemons: [0, 1, 2] });
   expect(plan.some(({ kind, forMs }) => kind === "daemon-paused" && forMs > hour.watchdogMs)).toBe(true);
 });
 
-test("five minutes have trouble of members, of the store and of the daemons", () => {
+test("five minutes have trouble of members, of both stores and of the daemons", () => {
   for (const seed of [1, 2, 3, 4, 5]) {
     const plan = planTrouble({ ...hour, durationMs: 220_000, seed });
     const whose = new Set(plan.map(({ kind }) => kind.slice(0, kind.indexOf("-"))));
-    expect(whose).toEqual(new Set(["member", "store", "daemon"]));
+    expect(whose).toEqual(new Set(["member", "store", "copy", "daemon"]));
   }
 });

@@ -8,6 +8,8 @@ export type Trouble = { readonly atMs: number; readonly forMs: number } & (
   | { readonly kind: "member-paused"; readonly members: readonly number[] }
   | { readonly kind: "store-killed" }
   | { readonly kind: "store-paused" }
+  | { readonly kind: "copy-killed" }
+  | { readonly kind: "copy-paused" }
   /** As systemd sees a crash: it starts them again. */
   | { readonly kind: "daemon-killed"; readonly daemons: readonly number[] }
   | { readonly kind: "daemon-paused"; readonly daemons: readonly number[] }
@@ -25,11 +27,11 @@ export interface TroubleOptions {
   readonly watchdogMs: number;
 }
 
-/** Three lanes of trouble side by side, for members, for the store and for the daemons; in each, one thing at a time. By when it begins. */
+/** Lanes of trouble side by side, for members, for the store, for the copy's store and for the daemons; in each, one thing at a time. By when it begins. */
 export function planTrouble(options: TroubleOptions): readonly Trouble[] {
   const { seed, durationMs } = options;
-  const lanes = [memberTrouble, storeTrouble, daemonTrouble].map((next, lane) => {
-    const random = mulberry32(seed * 3 + lane);
+  const lanes = [memberTrouble, storeTrouble, daemonTrouble, copyTrouble].map((next, lane) => {
+    const random = mulberry32(seed * 4 + lane);
     const planned: Trouble[] = [];
     for (let atMs = between(random, 5000, 15_000); atMs < durationMs;) {
       const trouble = next(options, random, Math.round(atMs));
@@ -61,6 +63,11 @@ function storeTrouble(_: TroubleOptions, random: Random, atMs: number): Trouble 
   const forMs = Math.round(between(random, 2000, 20_000));
   // Most of the time it is well, or nothing would ever be stored.
   return { kind: random() < 0.5 ? "store-killed" : "store-paused", atMs: atMs + 20_000, forMs };
+}
+
+function copyTrouble(_: TroubleOptions, random: Random, atMs: number): Trouble {
+  const forMs = Math.round(between(random, 5000, 40_000));
+  return { kind: random() < 0.5 ? "copy-killed" : "copy-paused", atMs: atMs + 20_000, forMs };
 }
 
 function daemonTrouble({ daemons, watchdogMs, durationMs }: TroubleOptions, random: Random, atMs: number): Trouble {

@@ -234,6 +234,8 @@ export function openUnit(options: UnitOptions): Unit {
       life.peakBytes = Math.max(life.peakBytes, seen.peakBytes);
       life.mostFiles = Math.max(life.mostFiles, seen.files);
       // A child that ended a moment ago is one until it is waited for.
+      // Nor does a process wait for anybody while it is stopped.
+      if (seen.stopped) seen.zombies.clear();
       const stale = [...seen.zombies].filter(([pid]) => zombies.has(pid)).map(([, what]) => what);
       zombies = seen.zombies;
       return stale;
@@ -244,9 +246,15 @@ export function openUnit(options: UnitOptions): Unit {
 /** Ends that systemd calls clean. */
 const cleanSignals = new Set(["SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"]);
 
-async function lookAt(
-  pid: number,
-): Promise<{ readonly peakBytes: number; readonly files: number; readonly zombies: Map<number, string> }> {
+interface Sight {
+  readonly peakBytes: number;
+  readonly files: number;
+  /** By a signal. */
+  readonly stopped: boolean;
+  readonly zombies: Map<number, string>;
+}
+
+async function lookAt(pid: number): Promise<Sight> {
   const text = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
   const files = await readdir(`/proc/${pid}/fd`).catch(() => []);
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
@@ -258,7 +266,8 @@ async function lookAt(
     const stat = await readFile(`/proc/${child}/stat`, "utf8").catch(() => "");
     if (/\) Z /.test(stat)) zombies.set(child, `${stat.slice(0, stat.lastIndexOf(")") + 1)} of ${pid}`);
   }
-  return { peakBytes: Number(/VmHWM:\s+(\d+) kB/.exec(text)?.[1] ?? 0) * 1024, files: files.length, zombies };
+  const peakBytes = Number(/VmHWM:\s+(\d+) kB/.exec(text)?.[1] ?? 0) * 1024;
+  return { peakBytes, files: files.length, stopped: /State:\s+T/.test(text), zombies };
 }
 
 /** How to start a process as on a host of its own: it has that host's name, and its own directory where all have the same path. */
