@@ -77,6 +77,15 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
   const spool = once(() => openSpool(config.spool.directory));
   const trusted = once(() => readTrusted(config));
   const signer = once(() => readSigner(config, env));
+  const lock = once(async () => ({
+    store: await store(),
+    cluster: config.cluster.name,
+    prefix: config.repository.coordination.prefix,
+    clock: systemClock,
+    newId,
+    author: localAuthor(version),
+    describe: { time: formatTime, duration: formatDuration },
+  }));
   let etcd: Etcd | undefined;
   let pings: Pings | undefined;
   const newId = (): string => ulid();
@@ -100,15 +109,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
       clock: systemClock,
       newId,
     }),
-    lock: once(async () => ({
-      store: await store(),
-      cluster: config.cluster.name,
-      prefix: config.repository.coordination.prefix,
-      clock: systemClock,
-      newId,
-      author: localAuthor(version),
-      describe: { time: formatTime, duration: formatDuration },
-    })),
+    lock,
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);
       await pings?.[Symbol.asyncDispose]();
@@ -139,6 +140,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
         newId,
         hashSpool,
         proof: config.proof,
+        claims: await lock(),
         keepUnproven: undefined,
       };
     },

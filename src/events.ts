@@ -125,6 +125,10 @@ export type LockEvent =
       readonly message: string;
     };
 
+/** Why a slot that another daemon had claimed is worked on all the same. */
+export const takenOverWhys = ["given-up", "stale", "outlasted", "unreadable"] as const;
+export type TakenOverWhy = (typeof takenOverWhys)[number];
+
 export type BackupEvent =
   | {
       readonly name: "backup.started";
@@ -200,6 +204,26 @@ export type BackupEvent =
       readonly schedule: string | undefined;
       readonly slotMs: number | undefined;
       readonly backup: string;
+      /** The work was done here, too, and for nothing. */
+      readonly repeated: boolean;
+    }
+  /** Another daemon says that it works on the slot: this run waits for it. */
+  | {
+      readonly name: "claim.waiting";
+      readonly run: string;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+      readonly by: string;
+    }
+  /** This run works on a slot that another one had claimed: it said that it gave up, was silent for too long, never came to an end, or left nonsense. */
+  | {
+      readonly name: "claim.taken";
+      readonly run: string;
+      readonly schedule: string | undefined;
+      readonly slotMs: number | undefined;
+      readonly why: TakenOverWhy;
+      /** Undefined: the claim cannot be read. */
+      readonly by: string | undefined;
     }
   | {
       readonly name: "backup.failed";

@@ -8,14 +8,14 @@ export interface ScheduleFacts {
   readonly delayMs: number;
   /** The newest slot that was committed; undefined: none yet. */
   readonly newestSlotMs: number | undefined;
-  /** The slot that was tried last, and told as failed: what passed before it was told then. Undefined: none yet. */
+  /** The last slot that this process worked on, whatever came of it; undefined: none yet. */
   readonly triedSlotMs?: number | undefined;
   /** True until the daemon has looked once: a slot that passed before is served at once, without the delay. */
   readonly starting: boolean;
 }
 
 export type Due =
-  /** A backup for this slot is due now; `missed` slots before it passed without one, were not told yet, and are served by it. */
+  /** A backup for this slot is due now; `missed` slots before it passed without one, nor with a try, and are served by it. */
   | { readonly kind: "due"; readonly slotMs: number; readonly missed: number }
   | { readonly kind: "wait"; readonly untilMs: number }
   /** No slot lies in the past or the near future. */
@@ -40,13 +40,12 @@ export function decideDue(schedule: ScheduleFacts, nowMs: number): Due {
 }
 
 function countMissed(schedule: ScheduleFacts, slotMs: number): number {
-  const { newestSlotMs, triedSlotMs } = schedule;
-  if (newestSlotMs === undefined) return 0;
-  // A clock that was put back may have tried what is still to come.
-  const toldMs = triedSlotMs === undefined || triedSlotMs > slotMs ? newestSlotMs : Math.max(newestSlotMs, triedSlotMs);
+  const { newestSlotMs = -Infinity, triedSlotMs = -Infinity } = schedule;
+  const sinceMs = triedSlotMs <= slotMs ? Math.max(newestSlotMs, triedSlotMs) : newestSlotMs;
+  if (sinceMs === -Infinity) return 0;
   let missed = 0;
   let at = slotBefore(schedule.fields, schedule.timeZone, slotMs - 1);
-  while (at !== undefined && at > toldMs && missed < missedAtMost) {
+  while (at !== undefined && at > sinceMs && missed < missedAtMost) {
     missed += 1;
     at = slotBefore(schedule.fields, schedule.timeZone, at - 1);
   }

@@ -47,6 +47,8 @@ export interface LoopDependencies {
 const turnMs = 15_000;
 /** So soon after a pause or an operation the backups go on. */
 const heldMs = 30_000;
+/** What was read of the repository so lately need not be read again. */
+const freshMs = 1000;
 /** Clocks of several daemons differ a little; a slot further ahead than this is worth a warning. */
 const futureMs = 3_600_000;
 
@@ -91,8 +93,12 @@ interface State {
   /** Slots that are committed, ascending. A list, not only the newest: one that a wrong clock put into the future must not end all backups until then. */
   slots: readonly number[];
   starting: boolean;
-  /** The slot of the last attempt; undefined: none yet. */
-  triedMs: number | undefined;
+  /** When the slots were read, by the clock that never goes back. */
+  readAtMs: number;
+  /** The slot for which they were read again, since slots seemed to be missed. */
+  lookedSlotMs: number | undefined;
+  /** The last slot that was worked on: a failure tells of it. */
+  triedSlotMs: number | undefined;
   /** What was last told as planned. */
   plannedMs: number;
   failures: number;
@@ -111,7 +117,9 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     intervalMs: slotInterval(schedule.fields, schedule.timeZone, deps.clock.now()) ?? Infinity,
     slots: [],
     starting: true,
-    triedMs: undefined,
+    readAtMs: -Infinity,
+    lookedSlotMs: undefined,
+    triedSlotMs: undefined,
     plannedMs: -Infinity,
     failures: 0,
     retryAtMs: 0,
@@ -134,6 +142,7 @@ async function readFreshness(deps: LoopDependencies, states: readonly State[], s
     const past = own.filter((backup) => backup.name.timeMs <= nowMs);
     // What this process knows to be committed stays known, whatever a listing says.
     state.idleFromMs = undefined;
+    state.readAtMs = deps.clock.elapsed();
     state.slots = remember(
       state.slots,
       own.map((backup) => backup.name.timeMs),
@@ -201,9 +210,9 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   const nowMs = deps.clock.now();
   // A clock that was put back is another matter, and every look of a rare schedule costs a walk through years.
   if (state.idleFromMs !== undefined && state.idleFromMs <= nowMs && nowMs < state.wakeAtMs) return;
-  const { delayMs, triedMs, starting } = state;
+  const { delayMs, starting, triedSlotMs } = state;
   const newestSlotMs = newestSlot(state.slots, nowMs);
-  const due = decideDue({ ...schedule, delayMs, newestSlotMs, triedSlotMs: triedMs, starting }, nowMs);
+  const due = decideDue({ ...schedule, delayMs, newestSlotMs, triedSlotMs, starting }, nowMs);
   state.idleFromMs = due.kind === "due" ? undefined : nowMs;
   if (due.kind === "never") {
     state.wakeAtMs = Infinity;
@@ -228,6 +237,12 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     state.wakeAtMs = state.retryAtMs;
     return;
   }
+  // While this process slept, others may have served what seems to be missed.
+  if (due.missed > 0 && state.lookedSlotMs !== due.slotMs && deps.clock.elapsed() - state.readAtMs > freshMs) {
+    state.lookedSlotMs = due.slotMs;
+    state.stale = true;
+    return;
+  }
   const closed = await deps.during(() => deps.gate(signal));
   if (signal.aborted) return;
   if (isFault(closed, "paused", "locked", "lock-damaged")) {
@@ -239,7 +254,7 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   if (due.missed > 0) {
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
   }
-  state.triedMs = due.slotMs;
+  state.triedSlotMs = due.slotMs;
   // A store that cannot even be asked for the lock is no pause: the slot has failed, and is told so.
   await serve(deps, state, due.slotMs, closed, signal);
 }

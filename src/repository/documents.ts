@@ -22,6 +22,15 @@ export const uint64Field = z
 export const byteCount = z.int().nonnegative();
 export const timeField = z.iso.datetime({ precision: 3 });
 
+const shortText = z.string().max(200);
+/** Who wrote something: advisory, for people. */
+export const authorField = z.strictObject({
+  host: shortText,
+  user: shortText,
+  pid: z.int().nonnegative(),
+  version: shortText,
+});
+
 /** JSON text of a document: bigint as decimal strings, compact, one trailing newline. */
 export function writeDocument(document: unknown): Uint8Array {
   return new TextEncoder().encode(`${toJson(document)}\n`);

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Clock } from "../clock.ts";
 import { Fault, isFault } from "../faults.ts";
 import type { ObjectEntry, Store } from "../store/store.ts";
-import { formatInstant, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
+import { authorField, formatInstant, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
 import {
   closedGate,
   judgeLock,
@@ -23,8 +23,6 @@ import {
  * whoever may write to the store can stop backups in many ways, and the manifests, not the lock, keep them true.
  */
 
-const shortText = z.string().max(200);
-const author = z.strictObject({ host: shortText, user: shortText, pid: z.int().nonnegative(), version: shortText });
 const reasonLength = 500;
 
 const lockEntry = z.strictObject({
@@ -36,20 +34,20 @@ const lockEntry = z.strictObject({
   id: ulidField,
   at: timeField,
   action: z.enum(["acquire", "renew", "release", "pause", "resume", "unlock"]),
-  by: author,
+  by: authorField,
   /** Who holds the lock after this entry. */
   holder: z
     .strictObject({
       id: ulidField,
       operation: z.enum(["restore", "upgrade", "defragment", "scan"]),
-      by: author,
+      by: authorField,
       since: timeField,
       renewed: timeField,
       lapses: z.boolean(),
     })
     .nullable(),
   /** Whether the repository is paused after this entry. */
-  paused: z.strictObject({ by: author, since: timeField, reason: z.string().max(reasonLength) }).nullable(),
+  paused: z.strictObject({ by: authorField, since: timeField, reason: z.string().max(reasonLength) }).nullable(),
 });
 type LockEntry = z.output<typeof lockEntry>;
 

@@ -11,7 +11,9 @@ import {
   type ListedBackup,
   type Listing,
 } from "../repository/catalog.ts";
+import { claimSlot, unclaimed, type Claimed, type ClaimScope, type ClaimTold } from "../repository/claims.ts";
 import { formatId } from "../repository/documents.ts";
+import { describeAuthor } from "../repository/gates.ts";
 import { createRepository, readIdentity, type RepositoryIdentity } from "../repository/identity.ts";
 import { createLineage, findContradiction, judgeHistory, type LineageHistory } from "../repository/lineage.ts";
 import { labelLength, type Manifest } from "../repository/manifest.ts";
@@ -35,6 +37,8 @@ export interface BackupDependencies extends TakeDependencies, CommitDependencies
   readonly toolVersion: string;
   /** A new ULID. */
   readonly newId: () => string;
+  /** Where slots are claimed, so that others need not do the same work; undefined: nobody else does. */
+  readonly claims: ClaimScope | undefined;
   /** Takes over a backup that may be proven later, with its spool file; undefined: nobody asks again. */
   readonly keepUnproven: ((unproven: Unproven) => Promise<void>) | undefined;
 }
@@ -56,8 +60,8 @@ export interface CommittedBackup extends Committed, Recorded {
 
 export type BackupOutcome =
   | CommittedBackup
-  /** Another daemon had committed the slot, before or while this run worked. */
-  | { readonly kind: "superseded"; readonly lineage: string; readonly backup: string };
+  /** Another daemon had committed the slot: `repeated` while this run worked for it, too. */
+  | { readonly kind: "superseded"; readonly lineage: string; readonly backup: string; readonly repeated: boolean };
 
 /**
  * Takes one backup from a live cluster and commits it. It resolves only after the manifest is in the store; every other end is a Fault, told as
@@ -117,6 +121,7 @@ export async function attemptBackup(
         schedule: about.schedule,
         slotMs: about.slotMs,
         backup: outcome.backup,
+        repeated: outcome.repeated,
       });
     } else {
       tellFinding(deps.emit, run, outcome, outcome.finding);
@@ -245,7 +250,48 @@ async function attempt(
   phases: PhaseTimer,
   signal: AbortSignal,
 ): Promise<BackupOutcome> {
-  const { run, startedMs } = began;
+  let looked = await look(deps, request, began, phases, signal);
+  if (looked.earlier !== undefined)
+    return await superseded(deps, looked.position.identity, looked.earlier, false, signal);
+  await using claim = await claimFor(deps, request, began.run, looked, signal);
+  if (claim.kind === "done") return await superseded(deps, looked.position.identity, listedOf(looked), false, signal);
+  if (claim.waited) {
+    // Minutes may have passed: another member may lead, and somebody may have adopted another history.
+    looked = await look(deps, request, began, phases, signal);
+    if (looked.earlier !== undefined) claim.settle();
+    if (looked.earlier !== undefined)
+      return await superseded(deps, looked.position.identity, looked.earlier, false, signal);
+  }
+  const { facts, position, backup } = looked;
+  const avoid = new Set<bigint>();
+  for (let retakes = 0; ; retakes += 1) {
+    // Ends: the last turn takes whatever it gets.
+    const last = retakes === retakesAtMost;
+    const turn = { request, ...began, settle: claim.settle, backup, facts, position, avoid, last };
+    const commit = await takeAndCommit(deps, turn, phases, signal);
+    if (commit.kind === "committed") return commit;
+    if (commit.kind === "taken") return await superseded(deps, position.identity, listedOf(looked), true, signal);
+    for (const member of commit.diverged) avoid.add(member);
+  }
+}
+
+/** What a run knows before it begins to work. */
+interface Looked {
+  readonly facts: ClusterFacts;
+  readonly position: Position;
+  readonly name: BackupName;
+  readonly backup: string;
+  /** The slot is committed already. */
+  readonly earlier: ListedBackup | undefined;
+}
+
+async function look(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  { run, startedMs }: Pick<Turn, "run" | "startedMs">,
+  phases: PhaseTimer,
+  signal: AbortSignal,
+): Promise<Looked> {
   const facts = await phases.run("choose", () => observeCluster(deps.etcd, deps.observe, signal));
   const position = await openHistory(deps, facts, signal);
   const name: BackupName =
@@ -255,17 +301,32 @@ async function attempt(
   const backup = formatBackupName(name);
   const { lineage } = position.history.lineage;
   const earlier = position.listing.backups.find((listed) => listed.lineage === lineage && listed.backup === backup);
-  if (earlier !== undefined) return await superseded(deps, position.identity, earlier, signal);
-  const avoid = new Set<bigint>();
-  for (let retakes = 0; ; retakes += 1) {
-    // Ends: the last turn takes whatever it gets.
-    const turn = { request, ...began, backup, facts, position, avoid, last: retakes === retakesAtMost };
-    const commit = await takeAndCommit(deps, turn, phases, signal);
-    if (commit.kind === "committed") return commit;
-    if (commit.kind === "taken")
-      return await superseded(deps, position.identity, { lineage, backup, name, manifestBytes: 0 }, signal);
-    for (const member of commit.diverged) avoid.add(member);
-  }
+  return { facts, position, name, backup, earlier };
+}
+
+function listedOf({ position, backup, name }: Looked): ListedBackup {
+  return { lineage: position.history.lineage.lineage, backup, name, manifestBytes: 0 };
+}
+
+/** Waits where another daemon works on the slot; a backup on demand is nobody else's. */
+async function claimFor(
+  deps: BackupDependencies,
+  request: BackupRequest,
+  run: string,
+  { position, backup }: Looked,
+  signal: AbortSignal,
+): Promise<Claimed & AsyncDisposable> {
+  const { claims, emit } = deps;
+  if (claims === undefined || request.trigger !== "schedule") return { kind: "ours", waited: false, ...unclaimed };
+  const { schedule, slotMs } = request;
+  const slot = { repository: position.identity.id, lineage: position.history.lineage.lineage, backup };
+  const told: ClaimTold = {
+    waiting: (by) => emit({ name: "claim.waiting", run, schedule, slotMs, by: describeAuthor(by) }),
+    takenOver: (why, by) =>
+      emit({ name: "claim.taken", run, schedule, slotMs, why, by: by === undefined ? undefined : describeAuthor(by) }),
+    trouble: (message) => emit({ name: "warning", about: "claim", message }),
+  };
+  return await claimSlot(claims, slot, told, signal);
 }
 
 /** How often a snapshot is taken anew because its member is in the minority. */
@@ -277,6 +338,8 @@ interface Turn {
   readonly startedMs: number;
   /** Called once, when the manifest is in the store. */
   readonly tell: (manifest: Manifest) => void;
+  /** Called when the key of the manifest is taken, by whomever. */
+  readonly settle: () => void;
   readonly backup: string;
   readonly facts: ClusterFacts;
   readonly position: Position;
@@ -317,6 +380,7 @@ async function takeAndCommit(
     if (!proving.signal.aborted || signal.aborted || !isFault(error)) throw error;
     return { kind: "retake", diverged: (await proving.finding).divergedIds };
   }
+  turn.settle();
   if (commit.kind === "taken") return commit;
   turn.tell(commit.manifest);
   const found = withDiverged(await proving.finding, facts, avoid);
@@ -355,11 +419,12 @@ async function superseded(
   deps: BackupDependencies,
   identity: RepositoryIdentity,
   listed: ListedBackup,
+  repeated: boolean,
   signal: AbortSignal,
 ): Promise<BackupOutcome> {
   const { lineage, backup } = listed;
   const [entry] = await readEntries(deps.store, [listed], believe(deps, identity), signal);
-  if (entry?.manifest !== undefined) return { kind: "superseded", lineage, backup };
+  if (entry?.manifest !== undefined) return { kind: "superseded", lineage, backup, repeated };
   const { code, message, hint } = entry?.refused ?? new Fault("store-damaged", "it cannot be read back");
   throw new Fault(code, `the key of ${backup} is taken by what is no backup: ${message}`, {
     hint,

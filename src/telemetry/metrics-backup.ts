@@ -1,4 +1,4 @@
-import { paceSenses, phases } from "../events.ts";
+import { paceSenses, phases, takenOverWhys } from "../events.ts";
 import type { BackupEvent, Emit, Phase, Trigger } from "../events.ts";
 import { setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
@@ -86,6 +86,16 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
     "Members that failed as the source of a snapshot, so that another one was tried.",
     ["cluster"],
   );
+  const repeated = define.counter(
+    "backups_repeated_total",
+    "Scheduled backups that were done here and had been committed by another daemon meanwhile: work for nothing.",
+    ["cluster"],
+  );
+  const takenOver = define.counter(
+    "claims_taken_over_total",
+    "Slots that another daemon had claimed and that were worked on here all the same, by why.",
+    ["cluster", "why"],
+  );
   const received = define.counter("snapshot_received_bytes_total", "Snapshot bytes received from etcd.", ["cluster"]);
   const paceRate = define.gauge(
     "drain_pace_bytes_per_second",
@@ -112,7 +122,8 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
   for (const result of results) duration.zero({ cluster, result });
   for (const phase of phases) phaseDuration.zero({ cluster, phase });
   for (const sense of paceSenses) paceSlowed.inc({ cluster, sense }, 0);
-  for (const counter of [sourceFailures, received, uploaded]) counter.inc({ cluster }, 0);
+  for (const why of takenOverWhys) takenOver.inc({ cluster, why }, 0);
+  for (const counter of [sourceFailures, repeated, received, uploaded]) counter.inc({ cluster }, 0);
 
   const runs = new Map<string, Run>();
   const operation = { cluster, operation: "backup" };
@@ -219,11 +230,15 @@ export function openBackupMetrics({ define, cluster, schedules: configured, cloc
         const startedMs = runs.get(event.run)?.startedMs;
         // Only slots can be superseded.
         end(event.run, event.schedule, "schedule", "superseded");
+        if (event.repeated) repeated.inc({ cluster });
         if (startedMs !== undefined) {
           duration.observe({ cluster, result: "superseded" }, Math.max(0, clock.now() - startedMs) / 1000);
         }
         break;
       }
+      case "claim.taken":
+        takenOver.inc({ cluster, why: event.why });
+        break;
       case "backup.failed":
         end(event.run, event.schedule, event.trigger, "failure");
         failures.inc({ ...labelsOf(event.schedule), phase: event.phase });

@@ -141,7 +141,15 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
       extrasMissing: "number",
     },
   },
-  "backup.superseded": { level: "info", fields: { run: "text", schedule: "text", slotMs: "time", backup: "text" } },
+  "backup.superseded": {
+    level: "info",
+    fields: { run: "text", schedule: "text", slotMs: "time", backup: "text", repeated: "flag" },
+  },
+  "claim.waiting": { level: "debug", fields: { run: "text", schedule: "text", slotMs: "time", by: "text" } },
+  "claim.taken": {
+    level: (e) => (e.why === "given-up" ? "info" : "warn"),
+    fields: { run: "text", schedule: "text", slotMs: "time", why: "text", by: "text" },
+  },
   "backup.failed": {
     level: "error",
     fields: { ...run, phase: "text", ...fault, hint: "text", retryable: "flag", durationMs: "duration" },

@@ -42,6 +42,19 @@ describe("a backup is due", () => {
     });
   });
 
+  test("and what was tried in vain is not counted as missed, nor what was told with it", () => {
+    const failed = { ...hourly, triedSlotMs: utc("2026-03-04T10:00") };
+    expect(decideDue(failed, utc("2026-03-04T12:30"))).toMatchObject({ missed: 1 });
+    expect(decideDue({ ...failed, newestSlotMs: undefined }, utc("2026-03-04T12:30"))).toMatchObject({ missed: 1 });
+    expect(decideDue({ ...failed, triedSlotMs: utc("2026-03-04T12:00") }, utc("2026-03-04T12:30"))).toMatchObject({
+      missed: 0,
+    });
+    // A clock that was put back since: better told twice than not at all.
+    expect(decideDue({ ...failed, triedSlotMs: utc("2026-03-05T12:00") }, utc("2026-03-04T12:30"))).toMatchObject({
+      missed: 71,
+    });
+  });
+
   test("not again because the clock was put back", () => {
     const back = decideDue({ ...hourly, newestSlotMs: utc("2026-03-01T11:00") }, utc("2026-03-01T11:40"));
     expect(back).toEqual({ kind: "wait", untilMs: utc("2026-03-01T12:02") });

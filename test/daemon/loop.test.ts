@@ -222,13 +222,18 @@ describe("the schedules", () => {
     const loop = await openLoop();
     loop.instead.push(async () => {
       const { backup } = await commit(loop.store, at("01T13:00"));
-      return { kind: "superseded", lineage: lineageId, backup };
+      return { kind: "superseded", lineage: lineageId, backup, repeated: false };
     });
     await loop.clock.advance(hour);
     expect(loop.attempts).toEqual(["hourly 01T12:00", "hourly 01T13:00"]);
     expect(named(loop, "schedule.read").at(-1)).toMatchObject({ lastSlotMs: at("01T13:00"), backups: 2 });
     // Also when the listing does not show it yet.
-    loop.instead.push(async () => ({ kind: "superseded", lineage: lineageId, backup: "20260301T140000Z.slot.hourly" }));
+    loop.instead.push(async () => ({
+      kind: "superseded",
+      lineage: lineageId,
+      backup: "20260301T140000Z.slot.hourly",
+      repeated: false,
+    }));
     await loop.clock.advance(hour);
     expect(loop.attempts.slice(2)).toEqual(["hourly 01T14:00"]);
     await loop.stop();
@@ -357,6 +362,27 @@ describe("the schedules", () => {
     expect(loop.clock.sleepers()).toBe(0);
   });
 
+  test("say what was missed only after another look: while this daemon slept, others may have served it", async () => {
+    const loop = await openLoop();
+    await commit(loop.store, at("01T13:00"));
+    await commit(loop.store, at("01T14:00"));
+    loop.clock.jump(3 * hour);
+    await loop.clock.advance(15_000);
+    expect(loop.attempts).toEqual(["hourly 01T12:00", "hourly 01T15:00"]);
+    expect(named(loop, "schedule.missed")).toEqual([]);
+    await loop.stop();
+  });
+
+  test("tell every slot that passes while runs fail: each is tried, or counted as missed, once", async () => {
+    const loop = await openLoop();
+    for (let n = 0; n < 40; n += 1) loop.instead.push(failing("store-denied", "commit"));
+    await loop.clock.advance(24 * hour);
+    const tried = new Set(loop.attempts.map((attempt) => attempt.split(" ")[1]));
+    const missed = named(loop, "schedule.missed").reduce((sum, { slots }) => sum + slots, 0);
+    expect(tried.size + missed).toBe(25);
+    await loop.stop();
+  });
+
   test("wait while the gate is closed, say why once a slot and not as a failure, and catch up with one backup", async () => {
     const loop = await openLoop();
     loop.gate.closed = new Fault("paused", "the repository is paused");
@@ -404,7 +430,7 @@ describe("the schedules", () => {
         if (request.trigger === "schedule") events.push(`begin ${request.schedule}`);
         await new Promise<void>((resolve) => (finish = resolve));
         events.push(signal.aborted ? "aborted" : "end");
-        return { kind: "superseded", lineage: lineageId, backup: "20260301T120000Z.slot.a" };
+        return { kind: "superseded", lineage: lineageId, backup: "20260301T120000Z.slot.a", repeated: false };
       },
       gate: async () => undefined,
       onTurn: () => undefined,

@@ -228,6 +228,11 @@ describe("a backup", () => {
   });
 });
 
+function claiming({ deps, store, clock }: Rig, host: string): typeof deps {
+  const author = { host, user: "root", pid: 1, version: "0.1.0" };
+  return { ...deps, claims: { store, prefix: "coordination", clock, newId: deps.newId, author } };
+}
+
 describe("a slot", () => {
   test("that is committed already is left alone: no stream is opened", async () => {
     using rig = await openRig();
@@ -247,6 +252,37 @@ describe("a slot", () => {
     const outcomes = await Promise.all([runBackup(rig.deps, hourly, calm), runBackup(rig.deps, hourly, calm)]);
     expect(outcomes.map(({ kind }) => kind).toSorted((a, b) => (a < b ? -1 : 1))).toEqual(["committed", "superseded"]);
     expect(await manifests(rig)).toBe(2);
+    expectClean(rig);
+  });
+
+  test("that another daemon has claimed is waited for, without a stream of its own, until that one committed it", async () => {
+    using rig = await openRig();
+    await runBackup(rig.deps, demand, calm);
+    const daemons = ["cp1", "cp2", "cp3"].map((host) => claiming(rig, host));
+    const outcomes = await rig.passing(Promise.all(daemons.map((deps) => runBackup(deps, hourly, calm))));
+    expect(outcomes.map(({ kind }) => kind).toSorted((a, b) => (a < b ? -1 : 1))).toEqual([
+      "committed",
+      "superseded",
+      "superseded",
+    ]);
+    expect(rig.etcd.calls.filter((call) => call.startsWith("snapshot"))).toHaveLength(2);
+    expect(rig.events.filter(({ name }) => name === "claim.waiting")).toHaveLength(2);
+    expect(rig.events.filter((event) => event.name === "backup.superseded" && event.repeated)).toEqual([]);
+    expectClean(rig);
+  });
+
+  test("whose first worker fails is taken over at once, and by what the cluster is then", async () => {
+    using rig = await openRig();
+    await runBackup(rig.deps, demand, calm);
+    const [one, two] = [claiming(rig, "cp1"), claiming(rig, "cp2")];
+    const struck = rig.store.trouble({ method: "upload", nth: 1, fail: new Fault("store-unreachable", "gone") });
+    const first = runBackup(one, hourly, calm).catch((error: unknown) => error);
+    const second = runBackup(two, hourly, calm).catch((error: unknown) => error);
+    const [a, b] = await rig.passing(Promise.all([first, second]));
+    expect([a, b].filter((end) => end instanceof Fault)).toHaveLength(1);
+    expect([a, b].find((end) => !(end instanceof Fault))).toMatchObject({ kind: "committed" });
+    expect(struck()).toBe(1);
+    expect(rig.events.find(({ name }) => name === "claim.taken")).toMatchObject({ why: "given-up" });
     expectClean(rig);
   });
 

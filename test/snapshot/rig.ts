@@ -74,6 +74,7 @@ export async function openRig(
     proof: { allowLeader: true },
     // The fake's members hash like the file while nothing else is said.
     hashSpool: async (_path, _revision, compactRevisions) => compactRevisions.map(() => facts.current.hashKv),
+    claims: undefined,
     keepUnproven: undefined,
     toolVersion: "0.0.0",
     // Ids sort by creation.

@@ -140,6 +140,22 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     schedule: "hourly",
     slotMs: run.slotMs,
     backup: "20260301T060000Z.slot.hourly",
+    repeated: true,
+  },
+  "claim.waiting": {
+    name: "claim.waiting",
+    run: "01RUN",
+    schedule: "hourly",
+    slotMs: Date.parse("2026-03-01T06:00:00Z"),
+    by: "etcd-lifeboat on cp2 (process 12)",
+  },
+  "claim.taken": {
+    name: "claim.taken",
+    run: "01RUN",
+    schedule: "hourly",
+    slotMs: Date.parse("2026-03-01T06:00:00Z"),
+    why: "stale",
+    by: "etcd-lifeboat on cp2 (process 12)",
   },
   "backup.failed": {
     name: "backup.failed",
