@@ -396,6 +396,7 @@ async function workBy(
     trusted: deps.trusted,
     signer: await tools.signer(),
     catalogDirectory: tools.catalogDirectory,
+    coordination: config.repository.coordination.prefix,
     policy: config.retention?.expire === true ? policyOf(config) : undefined,
     clock: systemClock,
     emit,

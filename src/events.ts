@@ -383,6 +383,8 @@ export type RetentionEvent =
       /** Backups that go at the next time. */
       readonly left: number;
     }
+  /** The repository is paused, or an operation has the cluster for itself: nothing more is removed until that has ended. */
+  | { readonly name: "retention.held"; readonly code: FaultCode; readonly message: string }
   | {
       readonly name: "retention.failed";
       readonly code: FaultCode;

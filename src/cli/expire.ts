@@ -49,6 +49,8 @@ export async function expireCommand(
         emit: listener.emit,
         policy,
         bounds: collectBounds,
+        coordination: config.repository.coordination.prefix,
+        gate: (signal) => closedToExpiry(tools, signal),
       },
       signal,
     );
@@ -58,7 +60,8 @@ export async function expireCommand(
     const chosen = names.length > 0 ? chooseNamed(survey, names) : survey.verdicts;
     if (options.yes === true) {
       requireClock(survey);
-      await requireOpen(tools, signal);
+      const closed = await closedToExpiry(tools, signal);
+      if (closed !== undefined) throw closed;
     }
     if (options.json !== true) console.out(tableOf(survey, chosen));
     const outcome =
@@ -106,10 +109,9 @@ function chooseNamed({ verdicts }: RetentionSurvey, names: readonly string[]): r
   });
 }
 
-async function requireOpen(tools: Tools, signal: AbortSignal): Promise<void> {
+async function closedToExpiry(tools: Tools, signal: AbortSignal): Promise<Fault | undefined> {
   const lock = await tools.lock();
-  const closed = closedGate(judgeLock(await readLock(lock, signal), tools.clock.now()), "expiry", lock.describe);
-  if (closed !== undefined) throw closed;
+  return closedGate(judgeLock(await readLock(lock, signal), tools.clock.now()), "expiry", lock.describe);
 }
 
 async function act(

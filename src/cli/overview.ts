@@ -230,6 +230,8 @@ async function readRetention(tools: Tools, signal: AbortSignal): Promise<Retenti
       emit: () => undefined,
       policy,
       bounds: collectBounds,
+      coordination: config.repository.coordination.prefix,
+      gate: async () => undefined,
     },
     signal,
   );

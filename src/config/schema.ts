@@ -232,7 +232,9 @@ const repository = z
             "must be 1 to 4 segments of A-Z, a-z, 0-9, ., _ and - joined by single slashes, and none of the repository's own names",
           )
           .default("coordination")
-          .describe("Where in the repository the operation lock lives; the same for every daemon of a cluster."),
+          .describe(
+            "Where in the repository the operation lock and the claims live; the same for every daemon of a cluster.",
+          ),
       })
       .prefault({})
       .describe("What several daemons and commands agree by."),

@@ -1,6 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
-import { isFault, type Fault } from "../faults.ts";
+import { isFault } from "../faults.ts";
 import { collectBounds } from "../snapshot/collect.ts";
 import type { CopyDependencies } from "../snapshot/copy.ts";
 import { applyRetention, openExpiry, surveyRetention, type ExpirySource } from "../snapshot/expire.ts";
@@ -16,8 +16,6 @@ export interface ExpiryDependencies extends Omit<ExpirySource, "policy" | "bound
   readonly policy: RetentionPolicy | undefined;
   readonly clock: Clock;
   readonly emit: Emit;
-  /** Why nothing may be removed now; undefined: nothing stands against it. */
-  readonly gate: (signal: AbortSignal) => Promise<Fault | undefined>;
 }
 
 /** Returns what is called after a committed backup: it expires what is too old, at most once an hour. Trouble is told, never thrown. */
@@ -27,7 +25,8 @@ export function expireHourly(deps: ExpiryDependencies): (signal: AbortSignal) =>
   return async (signal) => {
     if (policy === undefined || clock.elapsed() - lastMs < everyMs) return;
     try {
-      if ((await deps.gate(signal)) !== undefined) return;
+      const closed = await deps.gate(signal);
+      if (closed !== undefined) throw closed;
       const expiry = await openExpiry({ ...deps, policy, bounds: collectBounds }, signal);
       lastMs = clock.elapsed();
       if (expiry === undefined) return;
@@ -35,7 +34,12 @@ export function expireHourly(deps: ExpiryDependencies): (signal: AbortSignal) =>
     } catch (error) {
       if (!isFault(error)) throw error;
       const { code, message, hint } = error;
-      if (!signal.aborted) emit({ name: "retention.failed", code, message, hint });
+      if (signal.aborted) return;
+      // No failure: it goes on when the repository is free again, after the next backup.
+      if (isFault(error, "paused", "locked", "lock-damaged")) {
+        lastMs = -Infinity;
+        emit({ name: "retention.held", code, message });
+      } else emit({ name: "retention.failed", code, message, hint });
     }
   };
 }

@@ -80,24 +80,28 @@ function userName(): string {
 
 /** A renewal a minute reaches it in 1900 years: a name above it is nonsense, and would use up all numbers. */
 const highestNumber = 999_999_999;
-/** So many entries at the end that cannot be read are somebody's work, not damage. */
-const mostRead = 16;
+/** So many entries at the end that cannot be read are somebody's work, not damage; earlier ones are never read. */
+export const mostRead = 16;
+
+/** Where the log is. */
+export function lockPrefix(prefix: string): string {
+  return `${prefix}/lock/`;
+}
 
 function entryName(prefix: string, number: number): string {
-  return `${prefix}/lock/${String(number).padStart(9, "0")}.json`;
+  return `${lockPrefix(prefix)}${String(number).padStart(9, "0")}.json`;
+}
+
+/** Undefined for a name that does not fit the grammar: it is nobody's of us. */
+export function lockNumber(prefix: string, name: string): number | undefined {
+  const digits = /^(\d{9})\.json$/.exec(name.slice(lockPrefix(prefix).length))?.[1];
+  return Number(digits ?? 0) > 0 ? Number(digits) : undefined;
 }
 
 /** Reads the end of the log. Entries that cannot be read are part of the answer; a store that does not answer is a Fault. */
 export async function readLock(scope: LockScope, signal: AbortSignal): Promise<LockLog> {
-  const { store, prefix } = scope;
-  const start = `${prefix}/lock/`;
-  let last: (ObjectEntry & { readonly number: number })[] = [];
-  for await (const entry of store.list(start, signal)) {
-    const digits = /^(\d{9})\.json$/.exec(entry.name.slice(start.length))?.[1];
-    const number = Number(digits ?? 0);
-    // Names sort as their numbers do; what does not fit the grammar is nobody's of us.
-    if (number > 0) last = [...last.slice(-mostRead + 1), { ...entry, number }];
-  }
+  const { store } = scope;
+  const last = await lastEntries(scope, signal);
   const highest = last.at(-1)?.number ?? 0;
   const damaged: DamagedEntry[] = [];
   for (const { name, number, modifiedMs } of last.toReversed()) {
@@ -111,6 +115,43 @@ export async function readLock(scope: LockScope, signal: AbortSignal): Promise<L
     }
   }
   return { highest, damaged, holder: undefined, paused: undefined };
+}
+
+type NumberedEntry = ObjectEntry & { readonly number: number };
+
+/** So many are listed in any case: a store's page. */
+const listedAtOnce = 1000;
+
+/** The last entries, ascending. A log that has grown for years is not listed as a whole: where its end is, is found by asking what comes after a number. */
+async function lastEntries(scope: LockScope, signal: AbortSignal): Promise<readonly NumberedEntry[]> {
+  let listed = await listAfter(scope, 0, listedAtOnce, signal);
+  while (listed.length === listedAtOnce) {
+    // Ends: each turn begins further on, and numbers end.
+    let low = listed.at(-1)?.number ?? 0;
+    for (let stride = listedAtOnce; low + stride < highestNumber; stride *= 2) {
+      if ((await listAfter(scope, low + stride, 1, signal)).length === 0) break;
+      low += stride;
+    }
+    listed = await listAfter(scope, Math.max(0, low - mostRead), listedAtOnce, signal);
+  }
+  return listed.slice(-mostRead);
+}
+
+async function listAfter(
+  { store, prefix }: LockScope,
+  number: number,
+  most: number,
+  signal: AbortSignal,
+): Promise<readonly NumberedEntry[]> {
+  const range = number === 0 ? lockPrefix(prefix) : { prefix: lockPrefix(prefix), after: entryName(prefix, number) };
+  const entries: NumberedEntry[] = [];
+  for await (const entry of store.list(range, signal)) {
+    const number = lockNumber(prefix, entry.name);
+    // Names sort as their numbers do.
+    if (number !== undefined) entries.push({ ...entry, number });
+    if (entries.length >= most) break;
+  }
+  return entries;
 }
 
 function refuseStrange({ cluster }: LockScope, name: string, number: number, entry: LockEntry): void {

@@ -12,6 +12,7 @@ import { goneName, manifestName } from "../repository/names.ts";
 import { listPins, readPin } from "../repository/pin.ts";
 import { standingOf } from "../repository/row.ts";
 import { eachRow, type CatalogRow } from "../repository/rows.ts";
+import { listSpent } from "../repository/spent.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
 import type { Store } from "../store/store.ts";
 import {
@@ -40,6 +41,10 @@ export interface ExpireDependencies {
   /** Undefined: no retention is configured, and nothing goes but by name. */
   readonly policy: RetentionPolicy | undefined;
   readonly bounds: CollectBounds;
+  /** `repository.coordination.prefix`: what daemons agreed by is removed once nobody reads it any more. */
+  readonly coordination: string;
+  /** Why nothing may be removed now: a pause, or an operation that has the cluster for itself; undefined: nothing stands against it. */
+  readonly gate: (signal: AbortSignal) => Promise<Fault | undefined>;
 }
 
 /** Where expiry works; what `openExpiry` makes its dependencies of. */
@@ -192,7 +197,7 @@ export async function applyRetention(
   const going = survey.verdicts.filter(({ keep }) => !keep).toSorted((a, b) => a.held.committedMs - b.held.committedMs);
   const run = openRun(deps, survey.storeNowMs ?? 0);
   for (const { held, reasons } of going.slice(0, most)) {
-    throwIfAborted(signal);
+    await passGate(run, signal);
     await expireBackup(run, survey.listing, held, reasons, signal);
     // Locks end in the order in which they began: what comes later is locked as well.
     if (run.locked >= mostLocked) break;
@@ -213,12 +218,16 @@ export async function expireNamed(
 ): Promise<RetentionOutcome> {
   requireClock(survey);
   const run = openRun(deps, survey.storeNowMs ?? 0);
-  for (const held of named) await expireBackup(run, survey.listing, held, ["named"], signal);
+  for (const held of named) {
+    await passGate(run, signal);
+    await expireBackup(run, survey.listing, held, ["named"], signal);
+  }
   return { ...outcomeOf(run), left: named.length - run.expired };
 }
 
 interface Run {
   readonly deps: ExpireDependencies;
+  gateSeenMs: number;
   readonly storeNowMs: number;
   expired: number;
   objects: number;
@@ -230,7 +239,20 @@ interface Run {
 
 function openRun(deps: ExpireDependencies, storeNowMs: number): Run {
   const nothing = { expired: 0, objects: 0, freedBytes: 0, orphans: 0, locked: 0 };
-  return { deps, storeNowMs, ...nothing, lockedUntilMs: undefined };
+  return { deps, storeNowMs, gateSeenMs: -Infinity, ...nothing, lockedUntilMs: undefined };
+}
+
+/** A removal of thousands takes hours: a pause, or a restore, must not wait for its end. */
+const gateEveryMs = 30_000;
+
+/** Throws why no more may be removed: `paused`, `locked` or `lock-damaged`. */
+async function passGate(run: Run, signal: AbortSignal): Promise<void> {
+  throwIfAborted(signal);
+  const { clock, gate } = run.deps;
+  if (clock.elapsed() - run.gateSeenMs < gateEveryMs) return;
+  const closed = await gate(signal);
+  if (closed !== undefined) throw closed;
+  run.gateSeenMs = clock.elapsed();
 }
 
 function outcomeOf(run: Run): Omit<RetentionOutcome, "left"> {
@@ -275,6 +297,7 @@ async function giveUp(
 
 async function collect(run: Run, collection: Collection, signal: AbortSignal): Promise<void> {
   const { emit } = run.deps;
+  await passGate(run, signal);
   for (const mark of collection.overlooked) {
     emit({
       name: "warning",
@@ -292,18 +315,24 @@ async function collect(run: Run, collection: Collection, signal: AbortSignal): P
     await removeUnlocked(run, manifestName(lineage, backup), signal);
   }
   for (const unit of collection.orphans) {
-    throwIfAborted(signal);
+    await passGate(run, signal);
     await giveUp(run, unit, "orphan", signal);
     run.orphans += 1;
     failpoint("orphan-given-up");
   }
   for (const unit of collection.due) {
-    throwIfAborted(signal);
+    await passGate(run, signal);
     await removeData(run, unit, signal);
   }
-  const small = [...collection.beside, ...collection.spent.map(({ lineage, snapshot }) => goneName(lineage, snapshot))];
+  const { store, coordination, bounds } = run.deps;
+  const spent = await listSpent(store, coordination, run.storeNowMs - bounds.orphanMs, signal);
+  const small = [
+    ...spent,
+    ...collection.beside,
+    ...collection.spent.map(({ lineage, snapshot }) => goneName(lineage, snapshot)),
+  ];
   for (const name of small) {
-    throwIfAborted(signal);
+    await passGate(run, signal);
     if (run.locked >= mostLocked) return;
     await removeUnlocked(run, name, signal);
   }

@@ -235,6 +235,11 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
       left: "number",
     },
   },
+  "retention.held": {
+    level: "warn",
+    fields: fault,
+    watched: (e) => ({ topic: "retention", state: e.code }),
+  },
   // Every hour the same: said once, and reminded of.
   "retention.failed": {
     level: "error",

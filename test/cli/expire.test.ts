@@ -172,10 +172,18 @@ describe("the daemon", () => {
       signer: undefined,
       catalogDirectory,
       policy,
+      coordination: "coordination",
       gate: async () => undefined,
       ...changes,
     });
   };
+  /** A store that takes its time to remove anything. */
+  const removing =
+    ({ store, clock }: Rig): typeof store.remove =>
+    async (name, signal) => {
+      await clock.sleep(31_000, signal);
+      await store.remove(name, signal);
+    };
   const names = (): string[] => rig.events.map(({ name }) => name).filter((name) => /^retention|expired/.test(name));
 
   test("expires after a backup, at most once an hour", async () => {
@@ -191,10 +199,31 @@ describe("the daemon", () => {
     expect(names().filter((name) => name === "backup.expired")).toHaveLength(4);
   });
 
-  test("does nothing without being told to, and while something stands against it", async () => {
+  test("does nothing without being told to, and while something stands against it, which it tells", async () => {
     await open({ policy: undefined })(calm);
-    await open({ gate: async () => new Fault("paused", "paused") })(calm);
     expect(names()).toEqual([]);
+    const gate = { closed: new Fault("paused", "paused") as Fault | undefined };
+    const expire = open({ gate: async () => gate.closed });
+    await expire(calm);
+    expect(names()).toEqual(["retention.held"]);
+    gate.closed = undefined;
+    await expire(calm);
+    expect(names()).toContain("retention.applied");
+  });
+
+  test("stops in the middle when the repository is paused or an operation begins, and goes on afterwards", async () => {
+    let looks = 0;
+    const slow = { ...rig.store, remove: removing(rig) };
+    const expire = open({
+      store: slow,
+      gate: async () => ((looks += 1) < 3 ? undefined : new Fault("locked", "a restore has it")),
+    });
+    await rig.passing(expire(calm));
+    expect(names().filter((name) => name === "backup.expired")).toHaveLength(1);
+    expect(rig.events.at(-1)).toMatchObject({ name: "retention.held", code: "locked" });
+    looks = -Infinity;
+    await rig.passing(expire(calm));
+    expect(names().filter((name) => name === "backup.expired")).toHaveLength(3);
   });
 
   test("tells trouble and goes on", async () => {

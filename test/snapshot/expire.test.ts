@@ -79,6 +79,8 @@ async function depsOf(changes: Partial<ExpireDependencies> = {}, trusted?: Trust
     cache: await openCatalogCache(join(folder, "cache"), { ...belief, store: "memory:" }, clock.now()),
     policy,
     bounds: collectBounds,
+    coordination: "coordination",
+    gate: async () => undefined,
     ...changes,
   };
 }

@@ -274,6 +274,18 @@ describe("a backup", () => {
       'backups_total{schedule="hourly",trigger="schedule",result="failure"}': 0,
       'backup_last_status{schedule="hourly"}': 1,
       'backup_duration_seconds_sum{result="superseded"}': 4,
+      backups_repeated_total: 1,
+    });
+  });
+
+  test("that another daemon had claimed is counted by why it was taken over", async () => {
+    const { tell, read: series } = open();
+    tell(samples["claim.taken"]);
+    tell({ ...samples["backup.superseded"], repeated: false });
+    await expectSeries(series, {
+      'claims_taken_over_total{why="stale"}': 1,
+      'claims_taken_over_total{why="unreadable"}': 0,
+      backups_repeated_total: 0,
     });
   });
 

@@ -237,6 +237,11 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     lockedUntilMs: Date.UTC(2026, 3, 1),
     left: 0,
   },
+  "retention.held": {
+    name: "retention.held",
+    code: "paused",
+    message: "the repository is paused since 2026-03-01T05:12:00Z by root on cp1 (process 4711)",
+  },
   "retention.failed": {
     name: "retention.failed",
     code: "store-denied",
