@@ -59,6 +59,7 @@ function open(
       signer: undefined,
       catalogDirectory: "/nowhere/catalog",
       policy,
+      coordination: "coordination",
       clock,
       emit,
       gate: async () => closed,
