@@ -60,7 +60,7 @@ export function planDatabase(
 }
 
 /** Refuses what etcd itself would refuse, or would not survive; `etcd-unsupported` with the reason. */
-function checkVersions(contents: DatabaseContents, { minor }: DataDirectoryRequest): void {
+export function checkVersions(contents: DatabaseContents, { minor }: DataDirectoryRequest): void {
   const verdict = crossMinor(contents, minor);
   if (verdict.kind === "refused") throw new Fault("etcd-unsupported", verdict.reason);
 }

@@ -3,7 +3,9 @@ import { request } from "node:http";
 import { delimiter, join } from "node:path";
 import { Fault, abortFault, throwIfAborted } from "../faults.ts";
 import { startGuarded, type Guarded } from "./guarded.ts";
-import type { StockLook, StockMember, StockPrograms, StockTools } from "./stock.ts";
+import { endFault } from "./ended.ts";
+import { restoreMember } from "./restore-member.ts";
+import type { StockLook, StockMember, StockPrograms, StockRestorer, StockRestorers, StockTools } from "./stock.ts";
 
 export interface LocalToolsOptions {
   /** Looked into before PATH: for each program `directory/3.6/etcd`, then `directory/etcd`. */
@@ -13,8 +15,11 @@ export interface LocalToolsOptions {
 }
 
 /** The etcd programs that are installed here. */
-export function openLocalTools(options: LocalToolsOptions): StockTools {
-  return { find: (minor, signal) => findPrograms(options, minor, signal) };
+export function openLocalTools(options: LocalToolsOptions): StockTools & StockRestorers {
+  return {
+    find: (minor, signal) => findPrograms(options, minor, signal),
+    findRestorer: (minor, signal) => findRestorer(options, minor, signal),
+  };
 }
 
 type ProgramName = "etcd" | "etcdutl" | "etcdctl";
@@ -40,7 +45,7 @@ function restorersOf(minor: string): readonly Program[] {
 }
 
 async function findPrograms(options: LocalToolsOptions, minor: string, signal: AbortSignal): Promise<StockPrograms> {
-  if (!/^3\.\d{1,3}$/.test(minor)) throw new Fault("tool-missing", `there is no etcd ${minor}`);
+  checkMinor(minor);
   const server = await findFirst(options, [{ name: "etcd", minor }], minor, signal);
   const restorer = await findFirst(options, restorersOf(minor), minor, signal);
   return {
@@ -48,6 +53,21 @@ async function findPrograms(options: LocalToolsOptions, minor: string, signal: A
     restore: (snapshotPath, directory, within) => restore(restorer, snapshotPath, directory, within),
     start: (directory, within) => startMember(server, directory, within),
   };
+}
+
+async function findRestorer(options: LocalToolsOptions, minor: string, signal: AbortSignal): Promise<StockRestorer> {
+  checkMinor(minor);
+  const { name, version, path } = await findFirst(options, restorersOf(minor), minor, signal);
+  const program = { name: `${name} ${version}`, path };
+  return {
+    name: program.name,
+    keepsOldMembers: name === "etcdctl",
+    restoreMember: (restore, directory, within) => restoreMember(program, restore, directory, within),
+  };
+}
+
+function checkMinor(minor: string): void {
+  if (!/^3\.\d{1,3}$/.test(minor)) throw new Fault("tool-missing", `there is no etcd ${minor}`);
 }
 
 function missing(
@@ -145,17 +165,6 @@ async function isFile(path: string): Promise<boolean> {
     (stats) => stats.isFile(),
     () => false,
   );
-}
-
-/** What a program that ended too early says of the snapshot: nothing when it was killed or had no room. */
-function endFault(who: string, what: string, end: Awaited<Guarded["ended"]>): Fault {
-  const lastLine = end.output.trimEnd().split("\n").at(-1)?.slice(0, 400) ?? "";
-  const how = end.status === null || end.status > 128 ? "was killed" : `ended with status ${end.status}`;
-  const hint = lastLine === "" ? undefined : `its last words: ${lastLine}`;
-  if (/no space left on device/i.test(end.output)) {
-    return new Fault("spool-space", `${who} had no room: it ${what}`, { hint: "free space under spool.directory" });
-  }
-  return new Fault(how === "was killed" ? "failed" : "boot-failed", `${who} ${what}: it ${how}`, { hint });
 }
 
 async function startMember(

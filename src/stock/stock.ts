@@ -7,6 +7,36 @@ export interface StockTools {
   find(minor: string, signal: AbortSignal): Promise<StockPrograms>;
 }
 
+/** etcd's own tool that makes data directories, without the server. */
+export interface StockRestorers {
+  /** etcdutl of the minor, and for 3.4 and 3.3 etcdutl 3.5 or else their etcdctl. Faults as `find`. */
+  findRestorer(minor: string, signal: AbortSignal): Promise<StockRestorer>;
+}
+
+export interface StockRestorer {
+  /** With its version, such as `etcdutl 3.6.14`. */
+  readonly name: string;
+  /** True: the members of the snapshot stay in the database beside the new ones, as with every etcdctl. */
+  readonly keepsOldMembers: boolean;
+
+  /**
+   * Makes the data directory `data` of one member of a new cluster in `directory`. `etcd-unsupported` when revisions are to be bumped and this version cannot; `boot-failed` with the
+   * tool's last words for what it refuses.
+   */
+  restoreMember(restore: MemberRestore, directory: string, signal: AbortSignal): Promise<string>;
+}
+
+export interface MemberRestore {
+  readonly snapshotPath: string;
+  /** Whether the snapshot ends with its seal, which is checked then. */
+  readonly sealed: boolean;
+  readonly name: string;
+  readonly members: readonly { readonly name: string; readonly peerUrls: readonly string[] }[];
+  readonly token: string;
+  /** Added to the file's revision, everything before being marked as compacted. */
+  readonly bump: bigint | undefined;
+}
+
 export interface StockPrograms {
   /** With their versions, such as `etcdutl 3.6.14`. */
   readonly names: readonly string[];

@@ -31,6 +31,24 @@ export async function restoreCluster(options: RestoreOptions): Promise<TestClust
   });
 }
 
+/**
+ * Starts a cluster on data directories that `lay` puts where its members expect them. Of `auth` only the password is used, as with `restoreCluster`.
+ */
+export async function startLaidCluster(
+  options: ClusterOptions,
+  lay: (cluster: TestCluster) => Promise<void>,
+): Promise<TestCluster> {
+  return await withFreshPorts(async () => {
+    const cluster = await prepareCluster(options);
+    if (options.auth) cluster.useAuth(options.auth.rootPassword);
+    return await startPrepared(
+      cluster,
+      async () => undefined,
+      () => lay(cluster),
+    );
+  });
+}
+
 async function startPrepared(
   cluster: PreparedCluster,
   after: () => Promise<void>,
