@@ -14,6 +14,7 @@ import { refuseRestartOnly } from "./config/reload.ts";
 import { openCopies } from "./daemon/copy.ts";
 import { expireCopies, expireHourly } from "./daemon/expire.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
+import type { WatchedDisk } from "./daemon/disks.ts";
 import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
 import { observeForever } from "./daemon/observe.ts";
@@ -441,7 +442,7 @@ async function workBy(
   // The schedules end first, with what they were doing; nothing else is worth waiting for.
   const tasks = [
     schedules.finally(end),
-    observeForever(deps, stop),
+    observeForever({ ...deps, disks: watchedDisks(config) }, stop),
     sweepForever(deps, stop),
     watchGate(lock, deps, stop),
     later.run(stop),
@@ -461,6 +462,17 @@ function copyBy(
   target: CopyTarget,
 ): CopyDependencies {
   return { store, target, cluster, trusted, readBackBelowBytes: encoder.readBackBelowBytes, clock, emit };
+}
+
+/** The disks of this machine that backups and etcd depend on. */
+function watchedDisks({ spool, hosts }: Config): readonly WatchedDisk[] {
+  const members = Object.values(hosts).flatMap(({ reach, etcd }): readonly WatchedDisk[] => {
+    if (reach !== "local" || etcd === undefined) return [];
+    const { member, dataDirectory, walDirectory } = etcd;
+    const data: WatchedDisk = { role: "data", member, directory: dataDirectory };
+    return walDirectory === undefined ? [data] : [data, { role: "wal", member, directory: walDirectory }];
+  });
+  return [{ role: "spool", member: undefined, directory: spool.directory }, ...members];
 }
 
 /** Opens something at the first call, and only then. */

@@ -70,6 +70,13 @@ export type ScheduleEvent =
       readonly lastProvenMs: number | undefined;
       readonly backups: number;
     }
+  /** A schedule is served from now on, whatever the store and etcd do. */
+  | {
+      readonly name: "schedule.opened";
+      readonly schedule: string;
+      /** The longest distance between two neighbouring slots; undefined: it has not two. */
+      readonly intervalMs: number | undefined;
+    }
   | {
       readonly name: "schedule.planned";
       readonly schedule: string;
@@ -321,19 +328,63 @@ export type ObservedMember =
       readonly dbBytes: number;
       readonly dbInUseBytes: number | undefined;
       readonly quotaBytes: number | undefined;
+      /** When the database will have reached it if it goes on as before; undefined: that is not known. */
+      readonly quotaFullMs?: number | undefined;
       readonly alarms: readonly string[];
     }
   | { readonly member: string; readonly up: false; readonly code: FaultCode; readonly message: string };
 
+/** What a disk is for: our spool, a member's data directory, its WAL. */
+export type DiskRole = "spool" | "data" | "wal";
+
 export type ObservationEvent =
   | { readonly name: "cluster.observed"; readonly members: readonly ObservedMember[]; readonly quorum: boolean }
   | { readonly name: "cluster.unobserved"; readonly code: FaultCode; readonly message: string }
+  /** What one member answered when it was asked by itself; of what is undefined nothing is known. */
   | {
-      readonly name: "spool.observed";
+      readonly name: "member.probed";
+      readonly member: string;
+      /** How long each kind of call took; undefined: it failed, or gave no answer in time. What was not asked is missing. */
+      readonly calls: readonly { readonly method: ProbeMethod; readonly durationMs: number | undefined }[];
+      readonly certificateNotAfterMs: number | undefined;
+      readonly raftTerm: bigint | undefined;
+      readonly raftIndex: bigint | undefined;
+      readonly raftAppliedIndex: bigint | undefined;
+      /** From here on: by its own metrics. What is counted began anew when its process started. */
+      readonly residentBytes: number | undefined;
+      readonly cpuMs: number | undefined;
+      readonly leaderChanges: number | undefined;
+      readonly heartbeatFailures: number | undefined;
+      /** Of the last minute or so: 99 of 100 took no longer. */
+      readonly walFsyncP99Ms: number | undefined;
+      readonly backendCommitP99Ms: number | undefined;
+      /** The mean of the last minutes, to each member that etcd measured meanwhile. */
+      readonly peers: readonly { readonly peer: string; readonly roundTripMs: number }[];
+    }
+  /** Until when the certificates in our own files are valid; the CA that ends first. Undefined without TLS files, or where they cannot be read. */
+  | {
+      readonly name: "certificates.observed";
+      readonly clientNotAfterMs: number | undefined;
+      readonly caNotAfterMs: number | undefined;
+    }
+  /** A disk of this machine. */
+  | {
+      readonly name: "disk.observed";
+      readonly role: DiskRole;
+      /** The member whose disk it is; undefined: ours. */
+      readonly member: string | undefined;
       readonly freeBytes: number;
       readonly sizeBytes: number;
       readonly freeInodes: number;
+      /** 0 where the file system does not count them. */
+      readonly inodes: number;
+      /** When it will be full if it goes on as before; undefined: that is not known. */
+      readonly fullMs: number | undefined;
     }
+  /** How long, since this machine started, some of its tasks waited for disks, and all of them did. */
+  | { readonly name: "pressure.observed"; readonly waitingMs: number; readonly stalledMs: number }
+  /** Whether the store answered a small request, and how long that took. */
+  | { readonly name: "store.probed"; readonly up: boolean; readonly durationMs: number; readonly message: string }
   | {
       readonly name: "store.observed";
       readonly up: boolean;

@@ -36,7 +36,8 @@ export interface MemberFacts {
         /** Undefined where etcd's metrics cannot be read. */
         readonly defragmenting: boolean | undefined;
       }
-    | { readonly up: false; readonly fault: Fault };
+    /** `tried`: the first address of its own that was asked. */
+    | { readonly up: false; readonly fault: Fault; readonly tried?: MemberAddress | undefined };
 }
 
 export interface Finding {
@@ -132,6 +133,7 @@ async function observeMember(
   // The configured endpoints come last: each may be this member, and only its own header tells.
   const urls = override.url === undefined ? [...member.clientUrls, ...options.endpoints] : [override.url];
   let firstFault: Fault | undefined;
+  let tried: MemberAddress | undefined;
   for (const url of new Set(urls)) {
     const advertised = member.clientUrls.includes(url) || url === override.url;
     if (advertised && losesTls(url, override, options)) {
@@ -139,6 +141,7 @@ async function observeMember(
       continue;
     }
     const address: MemberAddress = { name, url, serverName: override.serverName, metricsUrl: override.metricsUrl };
+    if (advertised) tried ??= address;
     try {
       return { ...facts, seen: await askMember(etcd, list, member.id, address, options, signal) };
     } catch (error) {
@@ -155,7 +158,7 @@ async function observeMember(
       ? { about: "member-unreachable", member: name, message: `${name} does not answer: ${fault.message}` }
       : { about: "member-unstarted", member: name, message: `${name} has never started` },
   );
-  return { ...facts, seen: { up: false, fault } };
+  return { ...facts, seen: { up: false, fault, tried } };
 }
 
 /** True for a URL that nobody configured and that would carry token and database in the clear although TLS was asked for. */

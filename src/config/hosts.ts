@@ -151,7 +151,9 @@ export const hosts = z
     host.describe("A host of the cluster, with etcd, parts of the control plane, or both."),
   )
   .prefault({})
-  .describe("The hosts of the cluster, only where restore and upgrade run. The name stands in plans and messages.");
+  .describe(
+    "The hosts of the cluster, where restore and upgrade run; run watches the disks of the local ones. The name stands in plans and messages.",
+  );
 
 const hook = z
   .strictObject({

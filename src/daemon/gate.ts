@@ -19,7 +19,7 @@ export async function readGate(scope: LockScope, emit: Emit, signal: AbortSignal
   }
 }
 
-/** Looks at the lock once a minute until the signal is aborted. A store that does not answer is told by those who need it. */
+/** Looks at the lock once a minute until the signal is aborted, and tells whether the store answered and how long it took. */
 export async function watchGate(
   scope: LockScope,
   { clock, emit }: { readonly clock: Clock; readonly emit: Emit },
@@ -27,7 +27,14 @@ export async function watchGate(
 ): Promise<void> {
   for (;;) {
     // Ends when the signal is aborted: the sleep below rejects then.
-    await readGate(scope, emit, signal);
+    const startedMs = clock.elapsed();
+    const closed = await readGate(scope, emit, signal);
+    if (!signal.aborted) {
+      const { code, message } = closed ?? { code: undefined, message: "" };
+      // What the lock says keeps backups waiting, and is an answer.
+      const up = code === undefined || code === "paused" || code === "locked" || code === "lock-damaged";
+      emit({ name: "store.probed", up, durationMs: clock.elapsed() - startedMs, message: up ? "" : message });
+    }
     try {
       await clock.sleep(everyMs, signal);
     } catch (error) {

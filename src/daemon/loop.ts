@@ -55,6 +55,10 @@ const futureMs = 3_600_000;
 /** Runs all schedules until the signal is aborted or the loop is retired, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
 export async function runSchedules(deps: LoopDependencies, signal: AbortSignal): Promise<void> {
   const states = deps.schedules.map((schedule) => openState(deps, schedule));
+  for (const { schedule, intervalMs } of states) {
+    const known = intervalMs === Infinity ? undefined : intervalMs;
+    deps.emit({ name: "schedule.opened", schedule: schedule.name, intervalMs: known });
+  }
   let repositoryRead = false;
   let storeFailures = 0;
   const idle = deps.retire === undefined ? signal : AbortSignal.any([signal, deps.retire]);

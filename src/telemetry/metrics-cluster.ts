@@ -1,13 +1,9 @@
 import type { Emit, ObservedMember } from "../events.ts";
-import { setOrRemove } from "./metrics-define.ts";
+import { labelOf, mostMembers, setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 
 /** Alarms that etcd has; one that it will have some day is told as UNKNOWN, so that a label stays bounded. */
 const alarms = ["NOSPACE", "CORRUPT", "UNKNOWN"] as const;
-
-/** More members than any etcd cluster has: what a hostile or broken one lists beyond them gets no series. */
-const mostMembers = 64;
-const longestLabel = 128;
 
 /** The members of etcd, each observation replacing the one before: a member that is gone loses its series. */
 export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
@@ -33,16 +29,26 @@ export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
     "The member's quota for its database; absent: it does not say.",
     labels,
   );
+  const headroom = define.gauge(
+    "etcd_quota_headroom_bytes",
+    "How much the member's database may grow before etcd refuses writes; absent: the quota is not known.",
+    labels,
+  );
+  const quotaFull = define.gauge(
+    "etcd_quota_full_timestamp_seconds",
+    "When the database will have reached its quota if it goes on as before (median slope of up to eleven days); absent: not known, not growing, or too far ahead to say.",
+    labels,
+  );
   const alarm = define.gauge("etcd_alarm_active", "1 while the alarm is raised for the member.", [...labels, "alarm"]);
   const info = define.gauge("etcd_server_info", "Always 1; the label says which etcd the member runs.", [
     ...labels,
     "server_version",
   ]);
-  const perMember = [up, leader, learner, revision, dbSize, dbInUse, quota, alarm, info];
+  const perMember = [up, leader, learner, revision, dbSize, dbInUse, quota, headroom, quotaFull, alarm, info];
   let known: readonly string[] = [];
 
   function show(member: ObservedMember): void {
-    const of = { cluster, member: label(member.member) };
+    const of = { cluster, member: labelOf(member.member) };
     up.set(of, member.up ? 1 : 0);
     if (!member.up) return;
     leader.set(of, member.leader ? 1 : 0);
@@ -51,9 +57,11 @@ export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
     dbSize.set(of, member.dbBytes);
     setOrRemove(dbInUse, of, member.dbInUseBytes);
     setOrRemove(quota, of, member.quotaBytes);
+    setOrRemove(headroom, of, member.quotaBytes === undefined ? undefined : member.quotaBytes - member.dbBytes);
+    setOrRemove(quotaFull, of, member.quotaFullMs === undefined ? undefined : member.quotaFullMs / 1000);
     const raised = new Set(member.alarms.map((name) => alarms.find((word) => word === name) ?? "UNKNOWN"));
     for (const name of alarms) alarm.set({ ...of, alarm: name }, raised.has(name) ? 1 : 0);
-    info.set({ ...of, server_version: label(member.version) }, 1);
+    info.set({ ...of, server_version: labelOf(member.version) }, 1);
   }
 
   return (event) => {
@@ -61,7 +69,7 @@ export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
       for (const gauge of perMember) gauge.reset();
       const members = event.members.slice(0, mostMembers);
       for (const member of members) show(member);
-      known = members.map((member) => label(member.member));
+      known = members.map((member) => labelOf(member.member));
       observed.set({ cluster }, 1);
       quorum.set({ cluster }, event.quorum ? 1 : 0);
     }
@@ -73,9 +81,4 @@ export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
       quorum.remove({ cluster });
     }
   };
-}
-
-/** Names and versions are what servers say of themselves. */
-function label(text: string): string {
-  return text.slice(0, longestLabel);
 }

@@ -47,3 +47,12 @@ export function setOrRemove<L extends string>(
   if (value === undefined) gauge.remove(labels);
   else gauge.set(labels, Number(value));
 }
+
+/** More members than any etcd cluster has: what a hostile or broken one lists beyond them gets no series. */
+export const mostMembers = 64;
+const longestLabel = 128;
+
+/** Names and versions are what servers say of themselves. */
+export function labelOf(text: string): string {
+  return text.slice(0, longestLabel);
+}

@@ -2,7 +2,7 @@ import type { Emit } from "../events.ts";
 import { setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 
-/** Schedules, the store, the spool's disk, lineages and warnings. */
+/** Schedules, the store, lineages and warnings. */
 export function openRepositoryMetrics({ define, cluster, schedules: configured }: MetricScope): Emit {
   let schedules = configured;
   const perSchedule = ["cluster", "schedule"] as const;
@@ -34,13 +34,11 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
     "Backups in the repository at the last look; absent: the store did not say.",
     ["cluster"],
   );
-  const diskLabels = ["cluster", "role"] as const;
-  const diskSize = define.gauge("disk_size_bytes", "Size of the file system of that role.", diskLabels);
-  const diskFree = define.gauge("disk_free_bytes", "Room on it that this process may use.", diskLabels);
-  const diskInodes = define.gauge(
-    "disk_inodes_free",
-    "Free inodes on it; some file systems say 0 or nothing.",
-    diskLabels,
+  const storeLatency = define.histogram(
+    "store_probe_duration_seconds",
+    "How long the store took to say what the operation lock holds, once a minute; a few small requests. Those that failed are not in it.",
+    ["cluster"],
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   );
   const lineages = define.counter("lineages_created_total", "Histories of etcd that this process began to record.", [
     "cluster",
@@ -48,11 +46,11 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
   const warnings = define.counter("warnings_total", "Warnings; the log says which.", ["cluster"]);
 
   for (const schedule of schedules) missed.inc({ cluster, schedule }, 0);
+  storeLatency.zero({ cluster });
   lineages.inc({ cluster }, 0);
   warnings.inc({ cluster }, 0);
 
   const labelsOf = (schedule: string) => ({ cluster, schedule: schedules.includes(schedule) ? schedule : "other" });
-  const spool = { cluster, role: "spool" };
 
   return (event) => {
     switch (event.name) {
@@ -66,6 +64,13 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
       case "schedule.read":
         kept.set(labelsOf(event.schedule), event.backups);
         break;
+      case "schedule.opened":
+        setOrRemove(
+          interval,
+          labelsOf(event.schedule),
+          event.intervalMs === undefined ? undefined : event.intervalMs / 1000,
+        );
+        break;
       case "schedule.planned":
         interval.set(labelsOf(event.schedule), event.intervalMs / 1000);
         nextRun.set(labelsOf(event.schedule), event.nextRunMs / 1000);
@@ -77,10 +82,9 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
         storeUp.set({ cluster }, event.up ? 1 : 0);
         setOrRemove(storeBackups, { cluster }, event.backups);
         break;
-      case "spool.observed":
-        diskSize.set(spool, event.sizeBytes);
-        diskFree.set(spool, event.freeBytes);
-        diskInodes.set(spool, event.freeInodes);
+      case "store.probed":
+        storeUp.set({ cluster }, event.up ? 1 : 0);
+        if (event.up) storeLatency.observe({ cluster }, event.durationMs / 1000);
         break;
       case "lineage.created":
         lineages.inc({ cluster });

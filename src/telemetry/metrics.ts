@@ -7,8 +7,10 @@ import { openBackupMetrics } from "./metrics-backup.ts";
 import { openClusterMetrics } from "./metrics-cluster.ts";
 import { openCopyMetrics } from "./metrics-copy.ts";
 import { openDaemonMetrics } from "./metrics-daemon.ts";
+import { openDiskMetrics } from "./metrics-disk.ts";
 import { defineMetrics } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
+import { openProbeMetrics } from "./metrics-probe.ts";
 import { openProofMetrics } from "./metrics-proof.ts";
 import { openRepositoryMetrics } from "./metrics-repository.ts";
 import { openRetentionMetrics } from "./metrics-retention.ts";
@@ -64,6 +66,8 @@ export function openMetrics(options: MetricsOptions): Metrics {
     openBackupMetrics(scope),
     openProofMetrics(scope),
     openClusterMetrics(scope),
+    openProbeMetrics(scope),
+    openDiskMetrics(scope),
     openRepositoryMetrics(scope),
     openDaemonMetrics(scope),
     openRetentionMetrics(scope),

@@ -116,6 +116,9 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
       case "schedule.read":
         onSchedule(event.schedule, { lastSuccessMs: event.lastSuccessMs, lastProvenMs: event.lastProvenMs });
         break;
+      case "schedule.opened":
+        onSchedule(event.schedule, { intervalMs: event.intervalMs });
+        break;
       case "schedule.planned":
         onSchedule(event.schedule, { nextRunMs: event.nextRunMs, intervalMs: event.intervalMs });
         break;
@@ -190,6 +193,12 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
       case "store.observed":
         status = { ...status, store: { up: event.up, backups: event.backups, message: event.message } };
         if (!event.up) onTrouble("store", event.message);
+        break;
+      case "store.probed":
+        if (!event.up && status.store?.up !== false) onTrouble("store", event.message);
+        // A look at the lock says nothing about how many backups there are.
+        if (status.store !== undefined || !event.up)
+          status = { ...status, store: { up: event.up, backups: status.store?.backups, message: event.message } };
         break;
       case "warning":
         onTrouble(event.about, event.message);

@@ -1,3 +1,4 @@
+import { createHook } from "node:async_hooks";
 import { readFileSync } from "node:fs";
 
 import { describe, expect, test } from "vitest";
@@ -102,6 +103,18 @@ test("docs/metrics.md lists exactly our metrics, with their labels and help", as
   const page = readFileSync(new URL("../../docs/metrics.md", import.meta.url), "utf8");
   const published = page.split("\n").filter((line) => line.startsWith("| `lifeboat_"));
   expect(published.map((row) => row.replaceAll(/ +/g, " "))).toEqual(rows);
+});
+
+test("a scrape does no input or output: it opens no file, no connection and no process, and waits for nobody", async () => {
+  const { metrics, tell } = open();
+  tell(...allSamples);
+  await metrics.page();
+  const begun: string[] = [];
+  const hook = createHook({ init: (_id, type) => begun.push(type) });
+  hook.enable();
+  await metrics.page();
+  hook.disable();
+  expect(begun.filter((type) => !["PROMISE", "TickObject", "Immediate", "Microtask"].includes(type))).toEqual([]);
 });
 
 test("prom-client's global registry stays empty", async () => {
@@ -428,7 +441,7 @@ test("schedule, store, disk, lineages, warnings and lost log lines have their nu
     samples["schedule.planned"],
     samples["schedule.missed"],
     samples["store.observed"],
-    samples["spool.observed"],
+    samples["disk.observed"],
     samples["lineage.created"],
     samples.warning,
   );
@@ -439,9 +452,9 @@ test("schedule, store, disk, lineages, warnings and lost log lines have their nu
     'backup_missed_slots_total{schedule="hourly"}': 3,
     store_up: 1,
     store_backups: 24,
-    'disk_size_bytes{role="spool"}': 4e9,
-    'disk_free_bytes{role="spool"}': 2e9,
-    'disk_inodes_free{role="spool"}': 1000,
+    'disk_size_bytes{role="data",member="etcd1"}': 4e9,
+    'disk_free_bytes{role="data",member="etcd1"}': 2e9,
+    'disk_inodes_free{role="data",member="etcd1"}': 1000,
     lineages_created_total: 1,
     warnings_total: 1,
     log_errors_total: 1,
@@ -562,4 +575,99 @@ test("10 000 events with random names, ids and texts add no series beyond the bo
   for (let round = 0; round < Math.ceil(10_000 / allSamples.length); round += 1) everything();
   expect(await count(), `seed ${seed}`).toBe(before);
   expect((await metrics.page()).body.length).toBeLessThan(60_000);
+});
+
+describe("a probe of a member", () => {
+  const probed = samples["member.probed"];
+  const seen = samples["cluster.observed"];
+
+  test("is counted by the kind of call, and what it says of the member is shown", async () => {
+    const { tell, read: series } = open();
+    tell(seen, probed, probed);
+    await expectSeries(series, {
+      'etcd_probe_duration_seconds_count{member="etcd1",method="status"}': 2,
+      'etcd_probe_duration_seconds_sum{member="etcd1",method="status"}': 0.003,
+      'etcd_probe_duration_seconds_bucket{le="0.001",member="etcd1",method="range_serializable"}': 2,
+      'etcd_probe_duration_seconds_count{member="etcd1",method="range_linearizable"}': 0,
+      'etcd_probe_failures_total{member="etcd1",method="range_linearizable"}': 2,
+      'etcd_probe_failures_total{member="etcd1",method="status"}': 0,
+      'tls_certificate_not_after_timestamp_seconds{purpose="server",member="etcd1"}': Date.UTC(2027, 2, 1) / 1000,
+      'etcd_raft_term{member="etcd1"}': 7,
+      'etcd_wal_fsync_p99_seconds{member="etcd1"}': 0.0038,
+      'etcd_backend_commit_p99_seconds{member="etcd1"}': 0.012,
+      'etcd_peer_round_trip_seconds{member="etcd1",peer="etcd3"}': 0.0006,
+      'etcd_resident_memory_bytes{member="etcd1"}': 80_000_000,
+      'etcd_cpu_seconds_total{member="etcd1"}': 12.5,
+      'etcd_leader_changes_total{member="etcd1"}': 3,
+      'etcd_heartbeat_failures_total{member="etcd1"}': 1,
+      'etcd_quota_headroom_bytes{member="etcd1"}': 2_147_483_648 - 1_080_000_000,
+      'etcd_quota_full_timestamp_seconds{member="etcd1"}': Date.UTC(2026, 2, 20) / 1000,
+    });
+  });
+
+  test("of which something is unknown leaves that absent, and counts begin anew with the member's process", async () => {
+    const { tell, read: series } = open();
+    const nothing = { certificateNotAfterMs: undefined, walFsyncP99Ms: undefined, residentBytes: undefined, peers: [] };
+    tell(seen, probed, { ...probed, ...nothing, leaderChanges: 1, cpuMs: undefined });
+    await expectSeries(series, {
+      'etcd_leader_changes_total{member="etcd1"}': 1,
+      'etcd_cpu_seconds_total{member="etcd1"}': undefined,
+      'etcd_wal_fsync_p99_seconds{member="etcd1"}': undefined,
+      'etcd_resident_memory_bytes{member="etcd1"}': undefined,
+      'etcd_peer_round_trip_seconds{member="etcd1",peer="etcd3"}': undefined,
+      'tls_certificate_not_after_timestamp_seconds{purpose="server",member="etcd1"}': undefined,
+    });
+  });
+
+  test("leaves no series of a member that is gone, and one that nobody lists gets none", async () => {
+    const { tell, read: series } = open();
+    tell(seen, probed, { ...probed, member: "stranger" });
+    expect([...(await series()).keys()].filter((name) => name.includes("stranger"))).toEqual([]);
+    tell({ ...seen, members: [{ ...upMember, member: "etcd2" }] }, probed);
+    expect([...(await series()).keys()].filter((name) => name.includes('"etcd1"'))).toEqual([]);
+  });
+});
+
+test("certificates of ours, the disks' pressure and the store's answers have their numbers", async () => {
+  const { tell, read: series } = open();
+  tell(
+    samples["certificates.observed"],
+    samples["pressure.observed"],
+    samples["store.observed"],
+    samples["store.probed"],
+  );
+  await expectSeries(series, {
+    'tls_certificate_not_after_timestamp_seconds{purpose="client",member=""}': Date.UTC(2026, 8, 1) / 1000,
+    'tls_certificate_not_after_timestamp_seconds{purpose="ca",member=""}': Date.UTC(2035, 2, 1) / 1000,
+    disk_pressure_waiting_seconds_total: 960,
+    disk_pressure_stalled_seconds_total: 180,
+    store_up: 1,
+    store_backups: 24,
+    store_probe_duration_seconds_count: 1,
+    store_probe_duration_seconds_sum: 0.04,
+  });
+  tell({ ...samples["store.probed"], up: false, message: "no connection" });
+  await expectSeries(series, { store_up: 0, store_backups: 24, store_probe_duration_seconds_count: 1 });
+});
+
+test("a schedule's interval is known as soon as it is served, also while everything fails", async () => {
+  const { tell, read: series } = open();
+  tell(samples["schedule.opened"], { name: "schedule.opened", schedule: "daily", intervalMs: undefined });
+  await expectSeries(series, {
+    'backup_schedule_interval_seconds{schedule="hourly"}': 3600,
+    'backup_schedule_interval_seconds{schedule="daily"}': undefined,
+  });
+});
+
+test("a disk whose file system counts no inodes shows none, and a reload forgets disks that are not watched any more", async () => {
+  const { tell, read: series } = open();
+  tell({ ...samples["disk.observed"], inodes: 0, freeInodes: 0 });
+  const of = '{role="data",member="etcd1"}';
+  await expectSeries(series, {
+    [`disk_inodes${of}`]: undefined,
+    [`disk_inodes_free${of}`]: undefined,
+    [`disk_full_timestamp_seconds${of}`]: Date.UTC(2026, 3, 1) / 1000,
+  });
+  tell(samples["config.applied"]);
+  await expectSeries(series, { [`disk_size_bytes${of}`]: undefined });
 });
