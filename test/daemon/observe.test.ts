@@ -196,7 +196,7 @@ describe("probes", () => {
   test("name the peers of round trips, and a member that was never reached is asked at its own address", async () => {
     using rig = await openRig();
     rig.etcd.member("etcd3").fail = { status: new Fault("etcd-tls", "the server certificate of etcd3 has expired") };
-    rig.etcd.member("etcd3").certificate = { subject: "CN=etcd3", notBeforeMs: 0, notAfterMs: 1 };
+    rig.etcd.member("etcd3").certificate = { subject: "CN=etcd3", names: [], notBeforeMs: 0, notAfterMs: 1 };
     const { of, stop } = observing(rig);
     await rig.clock.advance(0);
     rig.etcd.script.revision = 150n;
@@ -214,10 +214,10 @@ describe("probes", () => {
   test("say which certificates of ours end first, and that they cannot be read", async () => {
     using rig = await openRig({
       certificates: {
-        client: { subject: "CN=client", notBeforeMs: 0, notAfterMs: 5 },
+        client: { subject: "CN=client", names: [], notBeforeMs: 0, notAfterMs: 5 },
         ca: [
-          { subject: "CN=new", notBeforeMs: 0, notAfterMs: 9 },
-          { subject: "CN=old", notBeforeMs: 0, notAfterMs: 7 },
+          { subject: "CN=new", names: [], notBeforeMs: 0, notAfterMs: 9 },
+          { subject: "CN=old", names: [], notBeforeMs: 0, notAfterMs: 7 },
         ],
       },
     });
