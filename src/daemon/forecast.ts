@@ -15,7 +15,7 @@ export function openForecast(): Forecast {
   return (about, sample, limit, newAfterFall) => {
     const before = known.get(about);
     const history = remember(before?.history ?? noHistory, sample, newAfterFall);
-    if (before !== undefined && before.history === history && before.limit === limit) return before.fullMs;
+    if (before?.history === history && before.limit === limit) return before.fullMs;
     const fullMs = predictFull(history.samples, limit);
     if (before !== undefined || known.size < mostThings) known.set(about, { history, limit, fullMs });
     return fullMs;
