@@ -34,3 +34,21 @@ export function withDeadline(
     },
   };
 }
+
+/** A signal that is aborted when the outer one has been for `graceMs`: for what is nearly done. Dispose it to release the timer. */
+export function withGrace(outer: AbortSignal, graceMs: number): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onOuter = (): void => {
+    timer = setTimeout(() => controller.abort(abortFault(outer)), graceMs);
+  };
+  if (outer.aborted) onOuter();
+  else outer.addEventListener("abort", onOuter, { once: true });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      outer.removeEventListener("abort", onOuter);
+    },
+  };
+}

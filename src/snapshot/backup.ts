@@ -375,16 +375,16 @@ async function takeAndCommit(
   await using proving = startProving(deps, claim, taken.drained.dbBytes, retakes, phases, signal);
   let commit: Commit;
   try {
-    commit = await commitBackup(deps, draft, taken.begun, proving.settled, phases, proving.signal);
+    commit = await commitBackup(deps, draft, taken.begun, proving.settled, phases, proving.signal, proving.late);
   } catch (error) {
-    if (!proving.signal.aborted || signal.aborted || !isFault(error)) throw error;
+    if (!proving.late.aborted || signal.aborted || !isFault(error)) throw error;
     return { kind: "retake", diverged: (await proving.finding).divergedIds };
   }
   turn.settle();
   if (commit.kind === "taken") return commit;
   turn.tell(commit.manifest);
   const found = withDiverged(await proving.finding, facts, avoid);
-  const recorded = await recordFinding(deps, commit, found, signal);
+  const recorded = await recordFinding(deps, commit, found, proving.late);
   const { finding } = recorded;
   if (finding.verdict === "sealed" && finding.passing && deps.keepUnproven !== undefined) {
     const kept = stack.move();

@@ -47,7 +47,7 @@ export type Commit =
 
 /**
  * Makes a spooled snapshot a backup: data, extras and note are stored and verified, the manifest comes last and create-only. `settled` is waited for
- * before that; the signal may be aborted until then.
+ * before that. What ends while data is on its way ends at `signal`; from then on, when nearly all is done, at `late`.
  */
 export async function commitBackup(
   deps: CommitDependencies,
@@ -56,6 +56,7 @@ export async function commitBackup(
   settled: (() => Promise<unknown>) | undefined,
   phases: PhaseTimer,
   signal: AbortSignal,
+  late: AbortSignal,
 ): Promise<Commit> {
   const { store, encoder, clock } = deps;
   const { snapshotId } = storing.target;
@@ -75,12 +76,10 @@ export async function commitBackup(
     },
     encryption: recipients.length === 0 ? null : { format: "age-v1", recipients: recipients.map(({ text }) => text) },
   };
-  const verified = await phases.run("readback", (progress) =>
-    verifyStored(deps, data, draft, stored, progress, signal),
-  );
+  const verified = await phases.run("readback", (progress) => verifyStored(deps, data, draft, stored, progress, late));
   failpoint("data-read-back");
   await settled?.();
-  throwIfAborted(signal);
+  throwIfAborted(late);
   return phases.run("commit", async () => {
     const document = {
       ...draft,
@@ -89,18 +88,18 @@ export async function commitBackup(
       extrasMissing,
       committedAt: formatInstant(clock.now()),
     };
-    const note = await storeNote(store, objects.note, document, signal);
+    const note = await storeNote(store, objects.note, document, late);
     const manifest: Manifest = { ...document, note };
     const bytes = writeManifest(manifest, encoder.signer);
     failpoint("note-stored");
     try {
-      await store.create(manifestName(draft.lineage, draft.backup), bytes, signal);
+      await store.create(manifestName(draft.lineage, draft.backup), bytes, late);
     } catch (error) {
       if (!isFault(error, "store-exists")) throw error;
       return { kind: "taken" };
     }
     failpoint("manifest-stored");
-    await refuseLate(store, draft.lineage, snapshotId, objects.data, signal);
+    await refuseLate(store, draft.lineage, snapshotId, objects.data, late);
     return { kind: "committed", manifest, manifestSha256: digestOf(bytes) };
   });
 }

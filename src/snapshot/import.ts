@@ -87,6 +87,7 @@ export async function importSnapshot(
       undefined,
       phases,
       signal,
+      signal,
     );
     if (commit.kind === "taken") throw new Fault("store-exists", `the key of ${formatBackupName(name)} is taken`);
     const { manifest } = commit;

@@ -214,6 +214,32 @@ describe("a signal", { timeout: 180_000 }, () => {
     expect(await site.run(["list"], { env: s3Env() })).toMatchObject({ status: 10, stdout: "" });
   });
 
+  test("that comes when the data is stored lets the backup be committed, and ends the daemon without failure", async () => {
+    await using proxy = await startFaultProxy(s3.url);
+    await using site = await openS3Site("late", newYear, proxy.endpoint);
+    const daemons: Daemon[] = [];
+    // The note follows the data, and the manifest the note.
+    const fired = proxy.add({
+      method: "PUT",
+      path: /RESTORE\.md/,
+      mischief: { kind: "delay", ms: 200 },
+      async meanwhile() {
+        await expect.poll(() => daemons.length).toBe(1);
+        daemons[0]?.signal("SIGTERM");
+      },
+    });
+    await using daemon = await start(site);
+    daemons.push(daemon);
+    const stopping = await daemon.next("daemon.stopping");
+    const committed = await daemon.next("backup.committed");
+    expect([stopping["reason"], fired()]).toEqual(["signal", 1]);
+    expect(await daemon.ended).toMatchObject({ status: 0 });
+    expect(daemon.lines.filter(({ event }) => event === "backup.failed")).toEqual([]);
+    const { backups } = await site.json<Listed>(["list"], { env: s3Env() });
+    expect(backups.map(({ backup }) => backup)).toEqual([committed["backup"]]);
+    expect((await site.run(["verify", "--level", "structure"], { env: s3Env() })).status).toBe(0);
+  });
+
   test("that comes twice ends it at once", async () => {
     await using proxy = await startFaultProxy(s3.url);
     const stalled = proxy.add({

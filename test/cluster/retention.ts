@@ -23,6 +23,7 @@ export async function openPlace(
   parent: string,
   s3?: { readonly server: TestS3; readonly bucket: string },
   retention: object = { last: 2, minProven: 1 },
+  copies: readonly object[] = [],
 ): Promise<Place> {
   places += 1;
   const root = join(parent, `place-${places}`);
@@ -36,7 +37,7 @@ export async function openPlace(
     config,
     JSON.stringify({
       cluster: { name: "prod", endpoints: ["http://127.0.0.1:1"] },
-      repository: { store: at === undefined ? { directory } : { s3: { ...at, pathStyle: true } } },
+      repository: { store: at === undefined ? { directory } : { s3: { ...at, pathStyle: true } }, copies },
       spool: { directory: join(root, "spool") },
       retention,
     }),
@@ -107,8 +108,8 @@ export async function expire(place: Place): Promise<Expired> {
   return JSON.parse(ended.stdout) as Expired;
 }
 
-export async function listed(place: Place): Promise<readonly string[]> {
-  const ended = await command(place, ["list", "--json"]);
+export async function listed(place: Place, ...more: readonly string[]): Promise<readonly string[]> {
+  const ended = await command(place, ["list", "--json", ...more]);
   if (ended.status !== 0) throw new Error(`list ended with ${ended.status}: ${ended.stderr}`);
   return (JSON.parse(ended.stdout) as { backups: { backup: string }[] }).backups.map(({ backup }) => backup);
 }

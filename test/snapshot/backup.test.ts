@@ -9,7 +9,7 @@ import { parseIdentities, parseRecipient } from "../../src/snapshot/age.ts";
 import { previewBackup, runBackup, type BackupOutcome } from "../../src/snapshot/backup.ts";
 import { verifyBackup } from "../../src/snapshot/verify.ts";
 import { messagesOf, type FakeCall } from "../fakes/etcd.ts";
-import type { StoreMethod } from "../fakes/store.ts";
+import type { StoreMethod, StoreTrouble } from "../fakes/store.ts";
 import { calm, seededBytes } from "./bytes.ts";
 import { database, demand, hourly, neverBooted, openRig, scanned, type Rig } from "./rig.ts";
 
@@ -367,6 +367,32 @@ describe("trouble at any step", () => {
     expect(rig.events.at(-1)).toMatchObject({ name: "backup.failed", code: "interrupted", phase: "drain" });
     expectClean(rig);
   });
+
+  test.each(["download", "upload", "create"] as const)(
+    "a run that is ended when its data is stored (%s) commits it, and is no failure",
+    async (method) => {
+      using rig = await openRig();
+      const controller = new AbortController();
+      const name = { download: ".db.zst", upload: "RESTORE.md", create: "/backups/" }[method];
+      const trouble: StoreTrouble = {
+        method,
+        name,
+        // Looked at when it strikes.
+        get delay() {
+          controller.abort(new Fault("interrupted", "interrupted by SIGTERM"));
+          return Promise.resolve();
+        },
+      };
+      const struck = rig.store.trouble(trouble);
+      const outcome = await rig.passing(runBackup(rig.deps, hourly, controller.signal));
+      expect(struck()).toBeGreaterThan(0);
+      expect(controller.signal.aborted).toBe(true);
+      expect(outcome.kind).toBe("committed");
+      expect(rig.ends()).toEqual(["backup.committed"]);
+      expect(await manifests(rig)).toBe(1);
+      expectClean(rig);
+    },
+  );
 
   test.each([".db.zst", "RESTORE.md"])(
     "bytes that the store changed (%s) are found before the manifest",

@@ -146,16 +146,17 @@ describe("a backup", () => {
     expect(rig.events).toContainEqual(expect.objectContaining({ name: "warning", about: "proof" }));
   });
 
-  test("that is interrupted while members are asked leaves nothing behind", async () => {
+  test("that is ended while members are asked is committed without their verdict, and leaves nothing behind", async () => {
     using rig = await openRig();
     rig.etcd.member("etcd3").delayMs = { hashKv: 60_000 };
     const controller = new AbortController();
     const running = runBackup(rig.deps, demand, controller.signal);
     await expect.poll(() => rig.etcd.calls).toContain("hashKv etcd3");
+    await expect.poll(() => rig.store.calls.some(({ method }) => method === "download")).toBe(true);
     controller.abort();
-    await expect(running).rejects.toMatchObject({ code: "interrupted" });
-    expect(rig.ends()).toEqual(["backup.failed"]);
-    expect((await listRepository(rig.store, calm)).backups).toEqual([]);
+    expect(await running).toMatchObject({ kind: "committed", finding: { verdict: "sealed", passing: true } });
+    expect(rig.ends()).toEqual(["backup.committed"]);
+    expect((await listRepository(rig.store, calm)).backups).toHaveLength(1);
     expect(readdirSync(rig.spoolDirectory)).toEqual([]);
     expect(rig.etcd.open()).toBe(0);
   });
