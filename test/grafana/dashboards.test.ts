@@ -99,6 +99,7 @@ async function page(): Promise<readonly { readonly series: string; readonly valu
     samples["schedule.read"],
     samples["store.observed"],
     samples["cluster.observed"],
+    { ...samples["disk.observed"], role: "spool", member: undefined } as const,
   ]) {
     listen(event);
   }

@@ -901,6 +901,467 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
       fires: [],
     },
   ],
+  LifeboatCertificateExpires: [
+    {
+      promise: "ten days are left for a member's certificate",
+      series: {
+        [of("tls_certificate_not_after_timestamp_seconds", { purpose: "server", member: "etcd1" })]: hold(864_000, 100),
+      },
+      atMinute: 70,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, purpose: "server", member: "etcd1" },
+          "The server certificate of member etcd1, cluster prod, is valid for 9d 22h 50m 0s only.",
+        ),
+      ],
+    },
+    {
+      promise: "two days are left for ours",
+      series: {
+        [of("tls_certificate_not_after_timestamp_seconds", { purpose: "client", member: "" })]: hold(172_800, 100),
+      },
+      atMinute: 70,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, purpose: "client" },
+          "The client certificate, cluster prod, is valid for 1d 22h 50m 0s only.",
+        ),
+        ...fires(
+          "critical",
+          { ...prod, purpose: "client" },
+          "The client certificate, cluster prod, is valid for 1d 22h 50m 0s only.",
+        ),
+      ],
+    },
+    {
+      promise: "a year is left",
+      series: {
+        [of("tls_certificate_not_after_timestamp_seconds", { purpose: "ca", member: "" })]: hold(31_536_000, 100),
+      },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdFsyncSlow: [
+    {
+      promise: "above etcd's advice for long",
+      series: { [of("etcd_wal_fsync_p99_seconds", { member: "etcd1" })]: hold(0.016, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "99 % of the WAL fsyncs of member etcd1 of cluster prod take up to 16ms; etcd wants less than 10 ms, and 100 ms is a heartbeat.",
+        ),
+      ],
+    },
+    {
+      promise: "longer than a heartbeat",
+      series: { [of("etcd_wal_fsync_p99_seconds", { member: "etcd1" })]: hold(0.25, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "99 % of the WAL fsyncs of member etcd1 of cluster prod take up to 250ms; etcd wants less than 10 ms, and 100 ms is a heartbeat.",
+        ),
+        ...fires(
+          "critical",
+          { ...prod, member: "etcd1" },
+          "99 % of the WAL fsyncs of member etcd1 of cluster prod take up to 250ms; etcd wants less than 10 ms, and 100 ms is a heartbeat.",
+        ),
+      ],
+    },
+    {
+      promise: "a moment of it, as in a backup of the host",
+      series: {
+        [of("etcd_wal_fsync_p99_seconds", { member: "etcd1" })]: [
+          ...hold(0.004, 40),
+          ...hold(0.3, 5),
+          ...hold(0.004, 55),
+        ],
+      },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdCommitSlow: [
+    {
+      promise: "above etcd's advice for long",
+      series: { [of("etcd_backend_commit_p99_seconds", { member: "etcd1" })]: hold(0.064, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "99 % of the commits of the database of member etcd1 of cluster prod take up to 64ms; etcd wants less than 25 ms.",
+        ),
+      ],
+    },
+    {
+      promise: "ten times as long",
+      series: { [of("etcd_backend_commit_p99_seconds", { member: "etcd1" })]: hold(0.5, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "99 % of the commits of the database of member etcd1 of cluster prod take up to 500ms; etcd wants less than 25 ms.",
+        ),
+        ...fires(
+          "critical",
+          { ...prod, member: "etcd1" },
+          "99 % of the commits of the database of member etcd1 of cluster prod take up to 500ms; etcd wants less than 25 ms.",
+        ),
+      ],
+    },
+    {
+      promise: "within etcd's advice",
+      series: { [of("etcd_backend_commit_p99_seconds", { member: "etcd1" })]: hold(0.02, 100) },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdReadsSlow: [
+    {
+      promise: "most take more than a tenth of a second",
+      series: {
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.01" })]: hold(
+          0,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.05" })]: hold(
+          0,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.1" })]: hold(
+          0,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.25" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.5" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "+Inf" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+      },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1", method: "range_linearizable" },
+          "One of ten reads (range_linearizable) of one absent key through member etcd1 of cluster prod takes longer than 235ms.",
+        ),
+      ],
+    },
+    {
+      promise: "all are fast",
+      series: {
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.01" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.05" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.1" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.25" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "0.5" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+        [of("etcd_probe_duration_seconds_bucket", { member: "etcd1", method: "range_linearizable", le: "+Inf" })]: ramp(
+          0,
+          4,
+          100,
+        ),
+      },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdReadsFailing: [
+    {
+      promise: "every fourth read fails",
+      series: {
+        [of("etcd_probe_failures_total", { member: "etcd1", method: "range_linearizable" })]: ramp(0, 1, 100),
+        [of("etcd_has_quorum")]: hold(1, 100),
+      },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1", method: "range_linearizable" },
+          "Member etcd1 of cluster prod says how it does, and 15 reads (range_linearizable) through it failed or hung within a quarter of an hour.",
+        ),
+      ],
+    },
+    {
+      promise: "the quorum is lost, which has an alert of its own",
+      series: {
+        [of("etcd_probe_failures_total", { member: "etcd1", method: "range_linearizable" })]: ramp(0, 4, 100),
+        [of("etcd_has_quorum")]: hold(0, 100),
+      },
+      atMinute: 90,
+      fires: [],
+    },
+    {
+      promise: "one that failed",
+      series: {
+        [of("etcd_probe_failures_total", { member: "etcd1", method: "range_linearizable" })]: [
+          ...hold(0, 50),
+          ...hold(1, 50),
+        ],
+        [of("etcd_has_quorum")]: hold(1, 100),
+      },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdLeaderChanges: [
+    {
+      promise: "every ten minutes",
+      series: { [of("etcd_leader_changes_total", { member: "etcd1" })]: ramp(0, 0.1, 100) },
+      atMinute: 90,
+      fires: [...fires("warning", prod, "Cluster prod changed its leader 6 times within an hour.")],
+    },
+    {
+      promise: "once, as in maintenance",
+      series: { [of("etcd_leader_changes_total", { member: "etcd1" })]: [...hold(1, 50), ...hold(2, 50)] },
+      atMinute: 90,
+      fires: [],
+    },
+    {
+      promise: "a member whose count began anew",
+      series: { [of("etcd_leader_changes_total", { member: "etcd1" })]: [...hold(40, 50), ...hold(1, 50)] },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdHeartbeatsLate: [
+    {
+      promise: "every minute",
+      series: { [of("etcd_heartbeat_failures_total", { member: "etcd1" })]: ramp(0, 2, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "The leader etcd1 of cluster prod sent 30 heartbeats too late within a quarter of an hour.",
+        ),
+      ],
+    },
+    {
+      promise: "a few",
+      series: { [of("etcd_heartbeat_failures_total", { member: "etcd1" })]: [...hold(3, 50), ...hold(6, 50)] },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdPeerSlow: [
+    {
+      promise: "longer than a heartbeat",
+      series: { [of("etcd_peer_round_trip_seconds", { member: "etcd1", peer: "etcd2" })]: hold(0.15, 60) },
+      atMinute: 40,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1", peer: "etcd2" },
+          "From member etcd1 to etcd2, cluster prod, a round trip takes 150ms; a heartbeat comes every 100 ms.",
+        ),
+      ],
+    },
+    {
+      promise: "sites in one region",
+      series: { [of("etcd_peer_round_trip_seconds", { member: "etcd1", peer: "etcd2" })]: hold(0.02, 60) },
+      atMinute: 50,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdMemberLags: [
+    {
+      promise: "it does not move any more",
+      series: {
+        [of("etcd_raft_index", { member: "etcd1" })]: ramp(0, 600, 100),
+        [of("etcd_raft_applied_index", { member: "etcd1" })]: ramp(0, 600, 100),
+        [of("etcd_raft_applied_index", { member: "etcd2" })]: [...ramp(0, 600, 30), ...hold(18_000, 70)],
+      },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd2" },
+          "Member etcd2 of cluster prod is 18000 raft entries behind, more than a minute's writes.",
+        ),
+      ],
+    },
+    {
+      promise: "looked at some seconds apart",
+      series: {
+        [of("etcd_raft_index", { member: "etcd1" })]: ramp(0, 60_000, 100),
+        [of("etcd_raft_applied_index", { member: "etcd2" })]: ramp(-30_000, 60_000, 100),
+      },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatDiskNearlyFull: [
+    {
+      promise: "a twentieth is left",
+      series: {
+        [of("disk_free_bytes", { role: "data", member: "etcd1" })]: hold(gib, 60),
+        [of("disk_size_bytes", { role: "data", member: "etcd1" })]: hold(20 * gib, 60),
+      },
+      atMinute: 40,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, instance: "a", role: "data", member: "etcd1" },
+          "The data disk of member etcd1, cluster prod, on a has 5% of its room left.",
+        ),
+      ],
+    },
+    {
+      promise: "next to nothing is left",
+      series: {
+        [of("disk_free_bytes", { role: "data", member: "etcd1" })]: hold(gib / 5, 60),
+        [of("disk_size_bytes", { role: "data", member: "etcd1" })]: hold(20 * gib, 60),
+      },
+      atMinute: 40,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, instance: "a", role: "data", member: "etcd1" },
+          "The data disk of member etcd1, cluster prod, on a has 1% of its room left.",
+        ),
+        ...fires(
+          "critical",
+          { ...prod, instance: "a", role: "data", member: "etcd1" },
+          "The data disk of member etcd1, cluster prod, on a has 1% of its room left.",
+        ),
+      ],
+    },
+    {
+      promise: "a quarter is left, and the spool has its own alerts",
+      series: {
+        [of("disk_free_bytes", { role: "data", member: "etcd1" })]: hold(5 * gib, 60),
+        [of("disk_size_bytes", { role: "data", member: "etcd1" })]: hold(20 * gib, 60),
+        [of("disk_free_bytes", { role: "spool", member: "" })]: hold(0, 60),
+        [of("disk_size_bytes", { role: "spool", member: "" })]: hold(gib, 60),
+      },
+      atMinute: 50,
+      fires: [],
+    },
+  ],
+  LifeboatDiskInodesLow: [
+    {
+      promise: "two of a hundred are left",
+      series: {
+        [of("disk_inodes_free", { role: "data", member: "etcd1" })]: hold(2000, 60),
+        [of("disk_inodes", { role: "data", member: "etcd1" })]: hold(100_000, 60),
+      },
+      atMinute: 40,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, instance: "a", role: "data", member: "etcd1" },
+          "The data disk of member etcd1, cluster prod, on a has 2% of its inodes left.",
+        ),
+      ],
+    },
+    {
+      promise: "half of them are left",
+      series: {
+        [of("disk_inodes_free", { role: "data", member: "etcd1" })]: hold(50_000, 60),
+        [of("disk_inodes", { role: "data", member: "etcd1" })]: hold(100_000, 60),
+      },
+      atMinute: 50,
+      fires: [],
+    },
+  ],
+  LifeboatDiskFullSoon: [
+    {
+      promise: "in two days",
+      series: { [of("disk_full_timestamp_seconds", { role: "data", member: "etcd1" })]: hold(172_800, 100) },
+      atMinute: 80,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, instance: "a", role: "data", member: "etcd1" },
+          "The data disk of member etcd1, cluster prod, on a will be full in 1d 22h 40m 0s if it goes on like this.",
+        ),
+      ],
+    },
+    {
+      promise: "in a month, and nobody knows of the WAL's",
+      series: { [of("disk_full_timestamp_seconds", { role: "data", member: "etcd1" })]: hold(2_592_000, 100) },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatEtcdQuotaFullSoon: [
+    {
+      promise: "in two days",
+      series: { [of("etcd_quota_full_timestamp_seconds", { member: "etcd1" })]: hold(172_800, 100) },
+      atMinute: 80,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, member: "etcd1" },
+          "The database of member etcd1, cluster prod, reaches its quota in 1d 22h 40m 0s if it goes on like this.",
+        ),
+      ],
+    },
+    {
+      promise: "in a month",
+      series: { [of("etcd_quota_full_timestamp_seconds", { member: "etcd1" })]: hold(2_592_000, 100) },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
+  LifeboatDiskPressure: [
+    {
+      promise: "a third of the time",
+      series: { [of("disk_pressure_stalled_seconds_total")]: ramp(0, 20, 100) },
+      atMinute: 60,
+      fires: [
+        ...fires(
+          "warning",
+          { ...prod, instance: "a" },
+          "33.33% of the time nothing went on at a, cluster prod, since all waited for disks.",
+        ),
+      ],
+    },
+    {
+      promise: "a backup that is written",
+      series: { [of("disk_pressure_stalled_seconds_total")]: [...hold(0, 40), ...ramp(0, 20, 8), ...hold(160, 52)] },
+      atMinute: 90,
+      fires: [],
+    },
+  ],
   LifeboatDaemonDown: [
     {
       promise: "it cannot be scraped",
