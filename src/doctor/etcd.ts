@@ -4,7 +4,7 @@ import { quantileBetween } from "../cluster/quantile.ts";
 import { judgeTolerance } from "../cluster/tolerance.ts";
 import type { Clock } from "../clock.ts";
 import { withDeadline } from "../deadline.ts";
-import type { DiskHistogram, Etcd, MemberConnection } from "../etcd/etcd.ts";
+import type { DiskHistogram, Etcd, MemberAddress, MemberConnection } from "../etcd/etcd.ts";
 import { abortFault, Fault, isFault } from "../faults.ts";
 import { judgeCertificate } from "./certificates.ts";
 import { examined, report, type Finding } from "./finding.ts";
@@ -31,8 +31,14 @@ export async function examineEtcd(
     facts = await observeCluster(deps.etcd, deps.observe, signal);
   } catch (error) {
     if (!isFault(error) || signal.aborted) throw error;
+    const [url] = deps.observe.endpoints;
+    // Who may not look at the cluster may still make some calls, and learns which.
+    const rights =
+      url === undefined || error.code !== "etcd-auth"
+        ? []
+        : await tryCalls(deps.etcd, { name: url, url }, true, signal);
     return {
-      findings: [...own, report("etcd", "members").fault(error, "etcd-lifeboat config check")],
+      findings: [report("etcd", "members").fault(error, "etcd-lifeboat config check"), ...rights, ...own],
       facts: undefined,
     };
   }
@@ -105,24 +111,34 @@ function examineMembership(facts: ClusterFacts): readonly Finding[] {
 /** Nobody has written this revision, and nobody will: a member refuses it after it has looked at the caller's rights, and hashes nothing. */
 const unwritten = 2n ** 62n;
 
-/** The calls that backups need, each made with the configured credentials, and none of them changing or costing anything. */
+/** The calls that backups need, each made with the configured credentials on the member of the next backup, and none of them changing or costing anything. */
 async function examineRights(
   { etcd }: EtcdExamination,
   facts: ClusterFacts,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const { ok, unknown, fault } = report("etcd", "rights");
   const source = chooseSources(facts).candidates.find(({ member }) => !member.learner)?.member;
-  if (source?.seen.up !== true) return [unknown("no voter answers, so no call could be tried")];
-  await using connection = etcd.connect(source.seen.address);
+  if (source?.seen.up !== true)
+    return [report("etcd", "rights").unknown("no voter answers, so no call could be tried")];
+  return await tryCalls(etcd, source.seen.address, facts.quorum, signal);
+}
+
+async function tryCalls(
+  etcd: Etcd,
+  address: MemberAddress,
+  quorum: boolean,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { ok, fault } = report("etcd", "rights");
+  await using connection = etcd.connect(address);
   const refused = "etcdctl user grant-role USER root; the role root is what Maintenance calls need";
   const found: Finding[] = [];
-  const allowed: string[] = ["MemberList", "Status"];
+  const allowed: string[] = [];
   for (const { name, call } of calls) {
     // Without a quorum these two only run into their timeouts.
-    if (!facts.quorum && (name === "Range" || name === "Alarm")) continue;
+    if (!quorum && (name === "Range" || name === "Alarm")) continue;
     try {
-      using deadline = withDeadline(signal, callMs, `${source.name} did not answer ${name}`);
+      using deadline = withDeadline(signal, callMs, `${address.name} did not answer ${name}`);
       await call(connection, deadline.signal);
       allowed.push(name);
     } catch (error) {
@@ -131,9 +147,7 @@ async function examineRights(
       found.push(fault(error, refused, `${name}: `));
     }
   }
-  if (allowed.length > 2 || found.length === 0) {
-    found.unshift(ok(`the configured user may make these calls: ${allowed.join(", ")}`));
-  }
+  if (allowed.length > 0) found.unshift(ok(`the configured user may make these calls: ${allowed.join(", ")}`));
   return found;
 }
 
@@ -141,6 +155,8 @@ const calls: readonly {
   readonly name: string;
   readonly call: (connection: MemberConnection, signal: AbortSignal) => Promise<void>;
 }[] = [
+  { name: "MemberList", call: async (connection, signal) => void (await connection.members(signal)) },
+  { name: "Status", call: async (connection, signal) => void (await connection.status(signal)) },
   { name: "Range", call: async (connection, signal) => void (await connection.linearizableRead(signal)) },
   { name: "Alarm", call: async (connection, signal) => void (await connection.alarms(signal)) },
   {

@@ -200,7 +200,8 @@ function judge<T>(
   known: (to: ReturnType<typeof report>, value: T) => Finding,
 ): Finding {
   const to = report("store", check);
-  return told.known ? known(to, told.value) : to.unknown(`${check}: ${told.why}`, allow);
+  if (told.known) return known(to, told.value);
+  return to.unknown(`${check}: ${told.why}`, told.denied ? allow : undefined);
 }
 
 /** Removes what was written, which is an examination itself: of credentials that may delete, or may not. */

@@ -190,7 +190,8 @@ export function headersOf(request: unknown): Record<string, string> | undefined 
   return request.headers as Record<string, string>;
 }
 
-function isBug(error: unknown): boolean {
+/** Whether an error is a mistake of ours, and no answer. */
+export function isBug(error: unknown): boolean {
   const ours = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;
   return ours && !("$metadata" in error) && !("code" in error);
 }

@@ -11,7 +11,7 @@ import {
 import type { LifecycleRule } from "@aws-sdk/client-s3";
 import { throwIfAborted } from "../faults.ts";
 import { crc32c, crc32cToBase64 } from "../crc32c.ts";
-import { connect } from "./s3-client.ts";
+import { connect, isBug } from "./s3-client.ts";
 import type { Connection, S3Options } from "./s3-client.ts";
 import { meaningOf } from "./s3-faults.ts";
 import type { BucketTraits, ExamineBucket, Known } from "./store.ts";
@@ -35,15 +35,16 @@ async function told<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<Know
     return { known: true, value: await ask() };
   } catch (error) {
     throwIfAborted(signal);
+    if (isBug(error)) throw error;
     const meaning = meaningOf(error);
-    if (meaning === "denied") return { known: false, why: "these credentials may not ask for it" };
+    if (meaning === "denied") return { known: false, denied: true, why: "these credentials may not ask for it" };
     const name = error instanceof Error ? error.name : "";
     const why = /^(NotImplemented|MethodNotAllowed|NotSupported)$/.test(name)
       ? "the service does not know it"
       : meaning === "unknown"
         ? "the service does not answer"
         : `the service answered ${name === "" ? "with an error" : name}`;
-    return { known: false, why };
+    return { known: false, denied: false, why };
   }
 }
 
@@ -127,7 +128,7 @@ async function readsRanges(connection: Connection, name: string, signal: AbortSi
 
 async function checksChecksums(connection: Connection, name: string, signal: AbortSignal): Promise<boolean> {
   try {
-    await put(connection, name, crc32c(sample) ^ 1, signal);
+    await put(connection, name, (crc32c(sample) ^ 1) >>> 0, signal);
     return false;
   } catch (error) {
     const meaning = meaningOf(error);

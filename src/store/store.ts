@@ -99,7 +99,9 @@ export function isObjectName(name: string): boolean {
 }
 
 /** Something about a bucket that may be hidden from these credentials, or from this kind of service. */
-export type Known<T> = { readonly known: true; readonly value: T } | { readonly known: false; readonly why: string };
+export type Known<T> =
+  | { readonly known: true; readonly value: T }
+  | { readonly known: false; readonly why: string; /** A right is missing. */ readonly denied: boolean };
 
 /** What a bucket is like, beyond what a store needs to work. */
 export interface BucketTraits {

@@ -288,7 +288,10 @@ const cases: readonly {
   {
     name: "something that these credentials may not ask",
     make: (one) =>
-      void (one.traits = { ...best, lifecycle: { known: false, why: "these credentials may not ask for it" } }),
+      void (one.traits = {
+        ...best,
+        lifecycle: { known: false, denied: true, why: "these credentials may not ask for it" },
+      }),
     check: "lifecycle",
     severity: "unknown",
     says: /^lifecycle: these credentials may not ask for it$/,
