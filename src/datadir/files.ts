@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { Fault, throwIfAborted } from "../faults.ts";
 import type { BuiltFile } from "./datadir.ts";
 
@@ -18,6 +19,8 @@ export async function heldFile(path: string, bytes: Uint8Array, sizeBytes = byte
   const content = async function* (within: AbortSignal): AsyncIterable<Uint8Array> {
     yield bytes;
     for (let left = sizeBytes - bytes.length; left > 0; left -= zeros.length) {
+      // Nothing here waits for input, so the event loop is let in by hand.
+      await setImmediate();
       throwIfAborted(within);
       yield zeros.subarray(0, left);
     }
