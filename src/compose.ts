@@ -28,6 +28,7 @@ import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
 import { escapeControls, formatDuration, formatTime } from "./format.ts";
 import { localAuthor, type LockScope } from "./repository/lock.ts";
+import { holdScan } from "./repository/scans.ts";
 import { openSigner, openTrustedKeys, type Signer, type TrustedKeys } from "./repository/signature.ts";
 import { parseIdentities, parseRecipient, type AgeIdentity } from "./snapshot/age.ts";
 import type { CopyDependencies, CopyTarget } from "./snapshot/copy.ts";
@@ -142,6 +143,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
         hashSpool,
         proof: config.proof,
         claims: await lock(),
+        holdScan: async (signal) => await holdScan(await lock(), emit, signal),
         keepUnproven: undefined,
       };
     },

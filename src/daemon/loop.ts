@@ -99,8 +99,8 @@ interface State {
   starting: boolean;
   /** When the slots were read, by the clock that never goes back. */
   readAtMs: number;
-  /** The slot for which they were read again, since slots seemed to be missed. */
-  lookedSlotMs: number | undefined;
+  /** They were read again since slots seemed to be missed: once before each attempt, however long the reading takes. */
+  lookedAgain: boolean;
   /** The last slot that was worked on: a failure tells of it. */
   triedSlotMs: number | undefined;
   /** What was last told as planned. */
@@ -122,7 +122,7 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     slots: [],
     starting: true,
     readAtMs: -Infinity,
-    lookedSlotMs: undefined,
+    lookedAgain: false,
     triedSlotMs: undefined,
     plannedMs: -Infinity,
     failures: 0,
@@ -242,8 +242,8 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     return;
   }
   // While this process slept, others may have served what seems to be missed.
-  if (due.missed > 0 && state.lookedSlotMs !== due.slotMs && deps.clock.elapsed() - state.readAtMs > freshMs) {
-    state.lookedSlotMs = due.slotMs;
+  if (due.missed > 0 && !state.lookedAgain && deps.clock.elapsed() - state.readAtMs > freshMs) {
+    state.lookedAgain = true;
     state.stale = true;
     return;
   }
@@ -259,6 +259,7 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
     deps.emit({ name: "schedule.missed", schedule: schedule.name, slots: due.missed, newestSlotMs: due.slotMs });
   }
   state.triedSlotMs = due.slotMs;
+  state.lookedAgain = false;
   // A store that cannot even be asked for the lock is no pause: the slot has failed, and is told so.
   await serve(deps, state, due.slotMs, closed, signal);
 }

@@ -5,6 +5,7 @@ import type { Etcd, MemberConnection } from "../etcd/etcd.ts";
 import type { Emit } from "../events.ts";
 import { Fault, abortFault, isFault } from "../faults.ts";
 import { formatId, formatInstant } from "../repository/documents.ts";
+import type { HeldLock } from "../repository/lock.ts";
 import type { ProofAnswer } from "../repository/proof.ts";
 import { judge, type Answer, type Conclusion, type Evidence, type Sealed } from "./verdict.ts";
 
@@ -22,6 +23,8 @@ export interface ProveDependencies {
   readonly clock: Clock;
   readonly emit: Emit;
   readonly hashSpool: HashSpool;
+  /** Keeps scans of several daemons apart: the lock, or why it cannot be had now; undefined: nobody else scans. */
+  readonly holdScan: ((signal: AbortSignal) => Promise<HeldLock | Fault>) | undefined;
   readonly proof: {
     /** Whether the leader may be asked where followers are not enough: the scan holds up every writer of the cluster. */
     readonly allowLeader: boolean;
@@ -85,6 +88,8 @@ export async function proveClaim(deps: ProveDependencies, claim: Claim, signal: 
   const answers: Answer[] = [];
   const recorded: ProofAnswer[] = [];
   let pauseMs = 0;
+  await using turn = new AsyncDisposableStack();
+  let asking: AbortSignal | undefined;
   for (;;) {
     // Ends by itself: the verdict asks each member a few times at most.
     const step = judge(gather(deps, claim, members, hashes, answers));
@@ -104,8 +109,14 @@ export async function proveClaim(deps: ProveDependencies, claim: Claim, signal: 
     }
     const member = members.find(({ id }) => id === step.member);
     if (member === undefined) throw new TypeError("the verdict asks for a member that is no voter");
-    if (member.seen.up && pauseMs > 0) await deps.clock.sleep(pauseMs, signal);
-    const { answer, record } = await ask(deps, claim, member, step.atHead, signal);
+    if (asking === undefined) {
+      const held = await deps.holdScan?.(signal);
+      if (isFault(held)) return unknown(`members are not asked now: ${held.message}`);
+      if (held !== undefined) turn.use(held);
+      asking = held === undefined ? signal : AbortSignal.any([signal, held.lost]);
+    }
+    if (member.seen.up && pauseMs > 0) await deps.clock.sleep(pauseMs, asking);
+    const { answer, record } = await ask(deps, claim, member, step.atHead, asking);
     answers.push(answer);
     recorded.push(record);
     if (member.seen.up) pauseMs = Math.max(pauseAtLeastMs, record.tookMs);

@@ -373,6 +373,19 @@ describe("the schedules", () => {
     await loop.stop();
   });
 
+  test("take a backup also where another look takes longer than it is to the next slot", async () => {
+    const loop = await openLoop();
+    const { list } = loop.store;
+    loop.store.list = async function* slow(range, signal) {
+      await loop.clock.sleep(hour, signal);
+      yield* list(range, signal);
+    };
+    loop.clock.jump(3 * hour);
+    await loop.clock.advance(12 * hour);
+    expect(loop.attempts.length).toBeGreaterThan(1);
+    await loop.stop();
+  });
+
   test("tell every slot that passes while runs fail: each is tried, or counted as missed, once", async () => {
     const loop = await openLoop();
     for (let n = 0; n < 40; n += 1) loop.instead.push(failing("store-denied", "commit"));

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Fault } from "../../src/faults.ts";
+import type { HeldLock } from "../../src/repository/lock.ts";
 import { proveClaim, scanLimitMs, type Claim, type Finding } from "../../src/snapshot/prove.ts";
 import type { FakeScript } from "../fakes/etcd.ts";
 import { calm } from "./bytes.ts";
@@ -21,6 +22,36 @@ const prove = (rig: Rig, changes: Partial<Claim> = {}, signal = calm): Promise<F
   rig.passing(proveClaim(rig.deps, { ...claim, ...changes }, signal));
 const asked = (rig: Rig): readonly string[] =>
   rig.etcd.calls.filter((call) => call.startsWith("hashKv")).map((call) => call.slice(7));
+
+describe("members are asked under the lock", () => {
+  test("and not at all while it cannot be had: that is no verdict, and it is asked again", async () => {
+    using rig = await openRig(quiet);
+    const holdScan = async (): Promise<Fault> => new Fault("locked", "the lock is held by restore");
+    const finding = await rig.passing(proveClaim({ ...rig.deps, holdScan }, claim, calm));
+    expect(finding).toMatchObject({
+      verdict: "sealed",
+      passing: true,
+      reason: "members are not asked now: the lock is held by restore",
+    });
+    expect(asked(rig)).toEqual([]);
+  });
+
+  test("which is given back when they have answered, and once it is lost nobody else is asked", async () => {
+    using rig = await openRig({ ...quiet, members: ["a", "b", "c", "d", "e"].map((name) => ({ name })) });
+    const lost = new AbortController();
+    let held = 0;
+    const holdScan = async (): Promise<HeldLock> => {
+      held += 1;
+      return { lost: lost.signal, [Symbol.asyncDispose]: async () => void (held -= 1) };
+    };
+    const deps = { ...rig.deps, holdScan };
+    expect(await rig.passing(proveClaim(deps, claim, calm))).toMatchObject({ verdict: "proven" });
+    expect([held, asked(rig).length]).toEqual([0, 2]);
+    lost.abort(new Fault("locked", "the lock was taken away from this operation"));
+    await expect(rig.passing(proveClaim(deps, claim, calm))).rejects.toMatchObject({ code: "locked" });
+    expect([held, asked(rig).length]).toEqual([0, 2]);
+  });
+});
 
 describe("members are asked", () => {
   test("followers first: of three, one is enough, and nobody is asked in vain", async () => {

@@ -75,6 +75,7 @@ export async function openRig(
     // The fake's members hash like the file while nothing else is said.
     hashSpool: async (_path, _revision, compactRevisions) => compactRevisions.map(() => facts.current.hashKv),
     claims: undefined,
+    holdScan: undefined,
     keepUnproven: undefined,
     toolVersion: "0.0.0",
     // Ids sort by creation.

@@ -12,6 +12,7 @@ import { startFaultProxy, type FaultProxy } from "../store/fault-proxy.ts";
 import { accountForSlots } from "./account.ts";
 import { disturb, openChance, type Chance, type Disturbance } from "./chaos.ts";
 import { openSoakDaemon, type SoakDaemon } from "./daemon-process.ts";
+import { findRepeatedWork } from "./repeated.ts";
 
 /**
  * Several daemons with one configuration against one etcd and one S3 server, with a slot every second or two, while they are stopped, continued and
@@ -87,7 +88,7 @@ async function soak(): Promise<void> {
     if (end !== 0) throw new Error(`${daemon.name} ended with ${end} after SIGTERM`);
   }
   const lines = await Promise.all(nodes.map(async ({ daemon }) => await daemon.lines()));
-  await check(lines.flat(), [...counts].map(([name, times]) => `${name} ${times}`).join(", "));
+  await check(lines, [...counts].map(([name, times]) => `${name} ${times}`).join(", "));
 }
 
 /** All is well again: somebody serves the next slot. */
@@ -281,7 +282,9 @@ function disturbances(nodes: readonly Node[], s3: TestS3, faults: FaultProxy): r
 }
 
 /** Ends with an error when anything is not as it should be. */
-async function check(lines: readonly LogLine[], disturbed: string): Promise<void> {
+async function check(daemons: readonly (readonly LogLine[])[], disturbed: string): Promise<void> {
+  const lines = daemons.flat();
+  const work = findRepeatedWork(daemons);
   const listing = await ran(["list", "--json", "--config", configOf(1)]);
   const listed = JSON.parse(listing) as {
     readonly backups: readonly { readonly backup: string }[];
@@ -305,8 +308,11 @@ async function check(lines: readonly LogLine[], disturbed: string): Promise<void
       .map(([name, value]) => `${name} ${value}`)
       .join(", "),
   );
+  const causes = Object.entries(work.repeated).map(([cause, times]) => `${cause} ${times}`);
+  say(`drains ${work.drains}, of them beside a committed one: ${causes.join(", ")}`);
   const strange = lines.filter(({ event }) => event === "not a line of the log");
-  const wrong = [...lost, ...twice, ...vanished, ...strange.map(({ text }) => String(text))];
+  const repeated = work.unexplained.map((slot) => `${slot} was done twice without a cause`);
+  const wrong = [...lost, ...twice, ...vanished, ...repeated, ...strange.map(({ text }) => String(text))];
   if (damaged > 0 || wrong.length > 0) throw new Error(`not as it should be: ${wrong.slice(0, 20).join("\n")}`);
   if (verified.results.length !== names.length) throw new Error("not every backup was verified");
   say(`every slot is accounted for, after ${Math.round((performance.now() - began) / 60_000)} minutes`);
