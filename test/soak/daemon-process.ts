@@ -112,7 +112,7 @@ export function openSoakDaemon({ name, config, env, logFile }: SoakDaemonOptions
       return await ended;
     },
     lines: async () => await log.read(),
-    async next(event, fits = () => true, withinMs = 120_000) {
+    async next(event, fits = () => true, withinMs = 300_000) {
       let seen = (await daemon.lines()).length;
       const untilMs = performance.now() + withinMs;
       for (;;) {

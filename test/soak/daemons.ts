@@ -98,7 +98,7 @@ async function oneMore(nodes: readonly Node[]): Promise<void> {
     return lines.flat().filter(({ event }) => event === "backup.committed").length;
   };
   const before = await committed();
-  const untilMs = performance.now() + 120_000;
+  const untilMs = performance.now() + 300_000;
   while ((await committed()) === before) {
     if (performance.now() > untilMs) throw new Error("no backup after all was well again");
     await sleep(200);
