@@ -24,3 +24,19 @@ test("five minutes have trouble of members, of both stores and of the daemons", 
     expect(whose).toEqual(new Set(["member", "store", "copy", "daemon"]));
   }
 });
+
+test("no daemon is ended so often that systemd would give it up", () => {
+  for (const seed of [1, 2, 3, 4, 5]) {
+    const plan = planTrouble({ ...hour, seed }).slice(0, -1);
+    const ends = plan.filter(
+      ({ kind, forMs }) =>
+        kind === "daemon-killed" || kind === "daemon-stopped" || (kind === "daemon-paused" && forMs > hour.watchdogMs),
+    );
+    for (const daemon of [0, 1, 2]) {
+      const own = ends.filter((trouble) => "daemons" in trouble && trouble.daemons.includes(daemon));
+      for (const { atMs } of own) {
+        expect(own.filter((other) => other.atMs >= atMs && other.atMs < atMs + 600_000).length).toBeLessThan(8);
+      }
+    }
+  }
+});

@@ -30,7 +30,7 @@ export interface TroubleOptions {
 /** Lanes of trouble side by side, for members, for the store, for the copy's store and for the daemons; in each, one thing at a time. By when it begins. */
 export function planTrouble(options: TroubleOptions): readonly Trouble[] {
   const { seed, durationMs } = options;
-  const lanes = [memberTrouble, storeTrouble, daemonTrouble, copyTrouble].map((next, lane) => {
+  const lanes = [memberTrouble, storeTrouble, sparingDaemonTrouble(), copyTrouble].map((next, lane) => {
     const random = mulberry32(seed * 4 + lane);
     const planned: Trouble[] = [];
     for (let atMs = between(random, 5000, 15_000); atMs < durationMs;) {
@@ -69,6 +69,25 @@ function copyTrouble(_: TroubleOptions, random: Random, atMs: number): Trouble {
   const forMs = Math.round(between(random, 5000, 40_000));
   return { kind: random() < 0.5 ? "copy-killed" : "copy-paused", atMs: atMs + 20_000, forMs };
 }
+
+/** systemd gives up a unit that it has to start ten times in ten minutes (StartLimitBurst=); that is not what is tried here. */
+function sparingDaemonTrouble(): typeof daemonTrouble {
+  const starts: { readonly daemon: number; readonly atMs: number }[] = [];
+  return (options, random, atMs) => {
+    const trouble = daemonTrouble(options, random, atMs);
+    if (!("daemons" in trouble) || trouble.kind === "daemon-reloaded") return trouble;
+    if (trouble.kind === "daemon-paused" && trouble.forMs < options.watchdogMs) return trouble;
+    const lately = starts.filter((start) => atMs - start.atMs < startLimitMs);
+    if (trouble.daemons.some((daemon) => lately.filter((start) => start.daemon === daemon).length >= startsAtMost))
+      return { kind: "daemon-reloaded", daemons: trouble.daemons, atMs, forMs: 0 };
+    starts.push(...trouble.daemons.map((daemon) => ({ daemon, atMs })));
+    return trouble;
+  };
+}
+
+/** More than the limit's ten minutes, since trouble may come later than it was planned, and bunch up. */
+const startLimitMs = 720_000;
+const startsAtMost = 6;
 
 function daemonTrouble({ daemons, watchdogMs, durationMs }: TroubleOptions, random: Random, atMs: number): Trouble {
   const order = shuffled(daemons, random);
