@@ -229,7 +229,7 @@ async function makeTrouble(plan: readonly Trouble[], beganMs: number, stage: Sta
   if (last !== undefined) await perform(last, endMs, stage);
 }
 
-async function perform(trouble: Trouble, beganMs: number, { cluster, s3, copy, units }: Stage): Promise<void> {
+async function perform(trouble: Trouble, atMs: number, { cluster, s3, copy, units }: Stage): Promise<void> {
   await sleep(Math.max(0, atMs - Date.now()));
   const fromMs = Date.now();
   const whom = "members" in trouble ? trouble.members : "daemons" in trouble ? trouble.daemons : [];
