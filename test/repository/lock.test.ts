@@ -108,31 +108,28 @@ describe("a pause", () => {
 });
 
 describe("a log that has grown for years", () => {
-  test.each([999, 1000, 1001, 5000, 70_001])(
-    "of %i entries is read at its end, in a few questions",
-    async (entries) => {
-      const rig = openRig();
-      await pauseRepository(rig.at("cp1"), "x", calm);
-      const first = rig.store.objects.get("coordination/lock/000000001.json");
-      const text = Buffer.from(first?.bytes ?? []).toString();
-      for (let number = 2; number <= entries; number += 1) {
-        const bytes = Buffer.from(text.replace('"number":1', `"number":${number}`));
-        rig.store.objects.set(`coordination/lock/${String(number).padStart(9, "0")}.json`, {
-          bytes,
-          modifiedMs: startMs,
-        });
-      }
-      const before = rig.store.calls.length;
-      expect(await readLock(rig.at("cp2"), calm)).toMatchObject({
-        highest: entries,
-        damaged: [],
-        paused: { reason: "x" },
+  test.each([999, 1000, 1001, 9001])("of %i entries is read at its end, in a few questions", async (entries) => {
+    const rig = openRig();
+    await pauseRepository(rig.at("cp1"), "x", calm);
+    const first = rig.store.objects.get("coordination/lock/000000001.json");
+    const text = Buffer.from(first?.bytes ?? []).toString();
+    for (let number = 2; number <= entries; number += 1) {
+      const bytes = Buffer.from(text.replace('"number":1', `"number":${number}`));
+      rig.store.objects.set(`coordination/lock/${String(number).padStart(9, "0")}.json`, {
+        bytes,
+        modifiedMs: startMs,
       });
-      expect(rig.store.calls.length - before).toBeLessThan(45);
-      await resumeRepository(rig.at("cp2"), calm);
-      expect(await closed(rig)).toBeUndefined();
-    },
-  );
+    }
+    const before = rig.store.calls.length;
+    expect(await readLock(rig.at("cp2"), calm)).toMatchObject({
+      highest: entries,
+      damaged: [],
+      paused: { reason: "x" },
+    });
+    expect(rig.store.calls.length - before).toBeLessThan(45);
+    await resumeRepository(rig.at("cp2"), calm);
+    expect(await closed(rig)).toBeUndefined();
+  });
 
   test("is found at its end also where its beginning was removed, or somebody used up all numbers", async () => {
     const rig = openRig();
