@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ulid } from "ulid";
+import { openJournals, openRestore, removeWork, runHook } from "./compose-hosts.ts";
 import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
@@ -112,6 +113,13 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
       newId,
     }),
     lock,
+    scanAny: (file, probe, stop) => runTask({ kind: "scan-snapshot", path: file, probe, expectSeal: undefined }, stop),
+    journals: (emit) => openJournals(config, localAuthor(version), systemClock, emit),
+    async restore(parts) {
+      return await openRestore(config, this, parts);
+    },
+    hook: async (phase, facts, stop) => await runHook(config, phase, facts, stop),
+    removeWork: async (id) => await removeWork(config, id),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);
       await pings?.[Symbol.asyncDispose]();

@@ -36,3 +36,9 @@ export function failpoint(name: Failpoint): void {
   if (process.env["LIFEBOAT_FAILPOINTS"] !== "on" || process.env["LIFEBOAT_FAILPOINT"] !== name) return;
   process.kill(process.pid, "SIGKILL");
 }
+
+/** The same for a place of a runbook, `STEP PLACE` as its executor names it: there are as many as a plan has steps. */
+export function stepFailpoint(place: string): void {
+  if (process.env["LIFEBOAT_FAILPOINTS"] !== "on" || process.env["LIFEBOAT_FAILPOINT"] !== `step ${place}`) return;
+  process.kill(process.pid, "SIGKILL");
+}

@@ -21,6 +21,7 @@ import {
   type UnlockOptions,
 } from "./lock.ts";
 import { pinCommand, unpinCommand, type PinOptions, type UnpinOptions } from "./pin.ts";
+import { restoreCommand, restoreStatusCommand, type RestoreOptions } from "./restore.ts";
 import { runCommand } from "./run.ts";
 import { scheduleExplainCommand } from "./schedule.ts";
 import { showCommand } from "./show.ts";
@@ -322,6 +323,45 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .action(async (names: string[], options: ExpireOptions) =>
       onStatus(await expireCommand(environment, names, options)),
     );
+
+  const restore = common(
+    command(
+      program,
+      "restore",
+      "Bring the whole cluster back to a backup: plan, confirm, API servers stopped first and started last.",
+      "etcd-lifeboat restore --plan",
+      "etcd-lifeboat restore --backup 20261121T100150Z.slot.hourly",
+      "etcd-lifeboat restore --yes --confirm-cluster prod",
+      "etcd-lifeboat restore --resume",
+      "etcd-lifeboat restore --rollback",
+    ),
+  )
+    .option("--backup <id>", "the backup to go back to; latest when nothing is said")
+    .option("--file <file>", "a file of etcdctl snapshot save or etcd-lifeboat fetch instead")
+    .option("--plan", "look at everything, say what would be done, and touch nothing")
+    .option("--yes", "do not ask; needs --confirm-cluster")
+    .option("--confirm-cluster <name>", "the cluster's name, typed")
+    .option("--resume [operation]", "go on with a restore that stopped")
+    .option("--rollback [operation]", "take back a restore that stopped: the old data returns")
+    .option("--accept-unproven", "restore a backup that no member was compared with")
+    .option("--accept-reboot-risk", "go on although a reboot could start a service too early")
+    .option("--quiet-seconds <n>", "how long no client may be heard before etcd is stopped", "25")
+    .option("--etcd-minor <minor>", "the etcd that is installed, where nothing tells")
+    .option("--builder <name>", "who writes the data directories")
+    .option("--tools <directory>", "where etcd's own programs are; then PATH")
+    .action(async (options: RestoreOptions) => onStatus(await restoreCommand(environment, options)));
+  // What follows `status` belongs to it, though both know --config.
+  restore.enablePositionalOptions();
+  common(
+    command(
+      restore,
+      "status [operation]",
+      "Show how every restore of this machine stands, or one of them.",
+      "etcd-lifeboat restore status",
+    ),
+  ).action(async (id: string | undefined, options: CommonOptions) =>
+    onStatus(await restoreStatusCommand(environment, id, options)),
+  );
 
   const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
   common(

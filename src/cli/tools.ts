@@ -3,6 +3,10 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { Emit } from "../events.ts";
 import type { LockScope } from "../repository/lock.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
+import type { RestoreDependencies } from "../restore/restore.ts";
+import type { Source } from "../restore/source.ts";
+import type { Journals } from "../runbook/journal.ts";
+import type { JsonObject } from "../runbook/runbook.ts";
 import type { AgeIdentity } from "../snapshot/age.ts";
 import type { BackupDependencies } from "../snapshot/backup.ts";
 import type { CopyTarget } from "../snapshot/copy.ts";
@@ -35,6 +39,29 @@ export interface Tools extends AsyncDisposable {
   /** Starts throw-away members with etcd's own programs, from a directory or from PATH. */
   readonly boot: (directory: string | undefined) => BootDependencies;
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;
+  /** As `scan`, also of a file without a seal. */
+  readonly scanAny: Scan;
+  /** The operations that this machine has begun. */
+  readonly journals: (emit: Emit) => Journals;
+  readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;
+  /** Runs a hook of the configuration with facts on its standard input; resolves with its warning, if it gave one. */
+  readonly hook: (phase: string, facts: JsonObject, signal: AbortSignal) => Promise<string | undefined>;
+  /** Removes what a restore that was only planned had fetched. */
+  readonly removeWork: (id: string) => Promise<void>;
+}
+
+/** What a command decides of a restore; the rest is configured. */
+export interface RestoreParts {
+  /** ULID of the operation. */
+  readonly id: string;
+  readonly source: Source;
+  /** ULID of the repository; undefined where there is none. */
+  readonly repository: string | undefined;
+  /** Undefined: ours. */
+  readonly builder: string | undefined;
+  /** Where etcd's own programs are; then PATH. */
+  readonly toolDirectory: string | undefined;
+  readonly emit: Emit;
 }
 
 /** Where a command speaks: data on `out`, everything else on `err`. */

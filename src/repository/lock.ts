@@ -294,26 +294,33 @@ export async function unlockRepository(scope: LockScope, seen: LockLog, signal: 
   );
 }
 
-/** A lock that is held and renewed until it is disposed. */
+/** A lock that is held and renewed until it is disposed, which releases it. */
 export interface HeldLock extends AsyncDisposable {
+  /** Renews it no more and leaves it held: the operation stopped amid changes, and goes on later under the same id. */
+  abandon(): Promise<void>;
   /** Aborted with a Fault when the lock was taken away or could not be renewed for too long. */
   readonly lost: AbortSignal;
 }
 
 /**
  * Takes the lock for an operation; rejects with `locked`, `paused` or `lock-damaged` when it may not begin. `lapses`: whether another may take it over
- * when this process dies; what leaves a cluster half-changed must not lapse.
+ * when this process dies; what leaves a cluster half-changed must not lapse. `own` is the operation's ULID: a lock that is
+ * held under it is its own, from an earlier process, and is taken up again.
  */
 export async function acquireLock(
   scope: LockScope,
   operation: Operation,
   lapses: boolean,
   signal: AbortSignal,
+  own?: string,
 ): Promise<HeldLock> {
-  const id = scope.newId();
+  const id = own ?? scope.newId();
   await append(
     scope,
     (log, nowMs) => {
+      if (own !== undefined && log.holder?.id === own && log.damaged.length === 0) {
+        return { action: "renew", holder: { ...log.holder, by: scope.author, renewedMs: nowMs }, paused: log.paused };
+      }
       const closed = closedGate(judgeLock(log, nowMs), operation, scope.describe);
       if (closed !== undefined) throw closed;
       const holder = { id, operation, by: scope.author, sinceMs: nowMs, renewedMs: nowMs, lapses };
@@ -326,6 +333,10 @@ export async function acquireLock(
   const renewing = renewUntil(scope, id, lost, released.signal);
   return {
     lost: lost.signal,
+    async abandon() {
+      released.abort();
+      await renewing;
+    },
     async [Symbol.asyncDispose]() {
       released.abort();
       await renewing;

@@ -285,6 +285,38 @@ const rows: readonly Row[] = [
     ),
   },
   {
+    file: "src/restore/steps.ts",
+    message: "imports: restore may import contracts",
+    ...imports(
+      [
+        ...sdks,
+        ...adapters,
+        "../telemetry/log.ts",
+        "../cli/tools.ts",
+        "../config/schema.ts",
+        "../daemon/loop.ts",
+        "../compose.ts",
+        "../host/local.ts",
+        "../service/systemd.ts",
+        "../datadir/lifeboat.ts",
+        "node:child_process",
+      ],
+      [
+        "../etcd/etcd.ts",
+        "../store/store.ts",
+        "../host/host.ts",
+        "../service/service.ts",
+        "../datadir/datadir.ts",
+        "../runbook/execute.ts",
+        "../snapshot/backup.ts",
+        "../repository/lock.ts",
+        "../cluster/quiet.ts",
+        "../clock.ts",
+        "node:fs/promises",
+      ],
+    ),
+  },
+  {
     file: "src/daemon/loop.ts",
     message: "imports: daemon may import features",
     ...imports(

@@ -91,6 +91,13 @@ function toolsOf(rig: Rig, path: string): Tools {
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
     examineBucket: undefined,
+    scanAny: () => Promise.reject(new Error("no scan here")),
+    journals: () => {
+      throw new Error("no journals here");
+    },
+    restore: () => Promise.reject(new Error("no restore here")),
+    hook: () => Promise.resolve(undefined),
+    removeWork: () => Promise.resolve(),
     boot: neverBooted,
     lock: async () => lockOf(rig),
     backup: async (emit) => ({ ...deps, emit }),

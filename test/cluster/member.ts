@@ -18,6 +18,8 @@ export interface TestMember {
   readonly metricsUrl: string;
   readonly dataDirectory: string;
   readonly logFile: string;
+  /** The program and its flags, for those who start it in another way. */
+  readonly argv: readonly [string, ...string[]];
   /** Of the process that runs now or ran last. */
   readonly pid: number;
   readonly running: boolean;
@@ -63,6 +65,7 @@ export function createMember(
     metricsUrl: `http://127.0.0.1:${plan.ports[2]}/metrics`,
     dataDirectory: dataDirectory(plan),
     logFile,
+    argv: [etcdProgram(plan.minor, "etcd"), ...memberFlags(plan)] as const,
     get pid() {
       return current().pid;
     },

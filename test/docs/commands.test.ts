@@ -46,7 +46,7 @@ function openProgram(): { readonly program: Command; readonly called: ReadonlySe
   };
   const program = buildProgram(environment, () => undefined);
   const silence = (command: Command, name: string): void => {
-    if (command.commands.length === 0) command.action(() => void called.add(name));
+    if (acts(command)) command.action(() => void called.add(name));
     for (const child of command.commands) silence(child, `${name} ${child.name()}`.trim());
   };
   silence(program, "");
@@ -54,8 +54,13 @@ function openProgram(): { readonly program: Command; readonly called: ReadonlySe
 }
 
 function commandsOf(command: Command, name = ""): readonly string[] {
-  if (command.commands.length === 0) return [name];
-  return command.commands.flatMap((child) => commandsOf(child, `${name} ${child.name()}`.trim()));
+  const children = command.commands.flatMap((child) => commandsOf(child, `${name} ${child.name()}`.trim()));
+  return acts(command) ? [name, ...children] : children;
+}
+
+/** `restore` does something itself, and has a command below it. */
+function acts(command: Command): boolean {
+  return command.commands.length === 0 || command.name() === "restore";
 }
 
 /** Command lines of this program in shell blocks, and in backticks. */

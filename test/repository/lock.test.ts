@@ -180,6 +180,20 @@ describe("an operation", () => {
     expect(await closed(rig)).toBeUndefined();
   });
 
+  test("that stopped amid changes takes its own lock up again, from another process, and nobody else does", async () => {
+    const rig = openRig();
+    const id = "01JQ00000000000000000000ZZ";
+    const first = await acquireLock(rig.at("cp1"), "restore", false, calm, id);
+    await first.abandon();
+    await rig.clock.advance(3_600_000);
+    expect((await faultOf(acquireLock(rig.at("cp2"), "restore", false, calm))).code).toBe("locked");
+    const again = await acquireLock(rig.at("cp2"), "restore", false, calm, id);
+    expect(await closed(rig)).toContain("root on cp2 (process 4711); it was alive 0 ms ago");
+    await again[Symbol.asyncDispose]();
+    expect(await closed(rig)).toBeUndefined();
+    expect(rig.clock.sleepers()).toBe(0);
+  });
+
   test("that may lapse does so when it is silent for five minutes, and the next one takes over", async () => {
     const rig = openRig();
     await dead(rig, "scan", true);

@@ -1,0 +1,348 @@
+import { Fault } from "../faults.ts";
+import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
+import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
+import { readIdentity } from "../repository/identity.ts";
+import { readProofs } from "../repository/proofs.ts";
+import { proofRowOf, standingOf } from "../repository/row.ts";
+import type { HighWater, HookPhase, RestoreRequest } from "../restore/facts.ts";
+import type { Preflight } from "../restore/gates.ts";
+import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
+import { backupSource, fileSource, type Source } from "../restore/source.ts";
+import { renderPlan, renderStanding } from "../runbook/render.ts";
+import type { Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
+import { isUnfinished } from "../runbook/standing.ts";
+import type { JournalRecord } from "../runbook/journal.ts";
+import { decryptionFor } from "../snapshot/verify.ts";
+import { openCatalog } from "./list.ts";
+import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
+
+export interface RestoreOptions extends CommonOptions {
+  readonly backup?: string;
+  readonly file?: string;
+  readonly plan?: boolean;
+  readonly yes?: boolean;
+  readonly confirmCluster?: string;
+  readonly resume?: string | true;
+  readonly rollback?: string | true;
+  readonly acceptUnproven?: boolean;
+  readonly acceptRebootRisk?: boolean;
+  readonly quietSeconds?: string;
+  readonly etcdMinor?: string;
+  readonly builder?: string;
+  readonly tools?: string;
+}
+
+/** For a look that tells nothing on the way. */
+const quiet = (): void => undefined;
+
+const describe = { bytes: formatBytes, time: formatTime, duration: formatDuration };
+
+/** Brings the whole cluster back: plans, asks, executes; or goes on with, or takes back, a restore that stopped. */
+export async function restoreCommand(environment: Environment, options: RestoreOptions): Promise<number> {
+  refuseTogether(options);
+  await using tools = environment.open(options.config);
+  if (Object.values(tools.loaded.config.hosts).length === 0) {
+    throw new Fault("config-invalid", `${tools.loaded.path} describes no hosts, so there is nothing to restore on`, {
+      hint: "describe each host of the cluster under hosts; or restore by hand: etcd-lifeboat fetch",
+    });
+  }
+  if (options.resume !== undefined) return await continueRestore(environment, tools, options, "resume", options.resume);
+  if (options.rollback !== undefined)
+    return await continueRestore(environment, tools, options, "rollback", options.rollback);
+  return await beginRestore(environment, tools, options);
+}
+
+function refuseTogether({ backup, file, resume, rollback, plan }: RestoreOptions): void {
+  const ways = { "--backup": backup, "--file": file, "--resume": resume, "--rollback": rollback };
+  const given = Object.entries(ways).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
+  if (given.length > 1) throw new Fault("usage", `${given.join(" and ")} do not go together`);
+  if (plan === true && (resume !== undefined || rollback !== undefined))
+    throw new Fault(
+      "usage",
+      "--plan shows a new restore; what is left of one that was begun: etcd-lifeboat restore status",
+    );
+}
+
+async function beginRestore(environment: Environment, tools: Tools, options: RestoreOptions): Promise<number> {
+  const { console, signal } = environment;
+  const unfinished = (await tools.journals(quiet).list(signal)).find(isUnfinished);
+  if (unfinished !== undefined && options.plan !== true) {
+    const { id, operation } = unfinished.plan;
+    throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
+      hint: `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`,
+    });
+  }
+  const id = tools.newId();
+  const listener = environment.listen(console);
+  try {
+    const { source, highWater, repository } = await openSource(tools, options, signal);
+    const deps = await tools.restore({
+      id,
+      source,
+      repository,
+      builder: options.builder,
+      toolDirectory: options.tools,
+      emit: listener.emit,
+    });
+    const request = requestOf(tools, options, id, repository !== undefined);
+    const onBytes = (doneBytes: number): void =>
+      listener.emit({
+        name: "backup.progress",
+        run: id,
+        phase: "readback",
+        doneBytes,
+        totalBytes: source.bytes ?? doneBytes,
+      });
+    const prepared = await prepareRestore(deps, request, highWater, describe, onBytes, signal);
+    const { plan, preflight } = prepared;
+    if (options.json === true && (options.plan === true || plan === undefined))
+      printJson(console, documentOf(prepared));
+    else console.err(describePrepared(prepared));
+    if (plan === undefined) throw refusal(preflight);
+    if (options.plan === true) return 0;
+    await confirm(console, options, tools.loaded.config.cluster.name);
+    await refuseStalePlan(deps, prepared, signal);
+    await using journal = await tools.journals(listener.emit).create(plan, signal);
+    const outcome = await executeRestore(deps, journal, "run", prepared.fetched, await onFailure(tools), signal);
+    tellOutcome(console, options, plan, outcome, "run");
+    return 0;
+  } finally {
+    listener.close();
+    if (options.plan === true) await tools.removeWork(id);
+  }
+}
+
+async function continueRestore(
+  environment: Environment,
+  tools: Tools,
+  options: RestoreOptions,
+  mode: Exclude<RunbookMode, "run">,
+  wanted: string | true,
+): Promise<number> {
+  const { console, signal } = environment;
+  const record = await findRecord(tools, wanted, signal);
+  const { plan } = record;
+  if (plan.operation !== "restore")
+    throw new Fault("usage", `operation ${plan.id} is no restore`, {
+      hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
+    });
+  const listener = environment.listen(console);
+  try {
+    const source = await reopenSource(tools, plan, signal);
+    const repository = plan.facts["lineage"] === null ? undefined : await repositoryId(tools, signal);
+    const { builder } = plan.facts;
+    const deps = await tools.restore({
+      id: plan.id,
+      source,
+      repository,
+      builder: typeof builder === "string" ? builder : undefined,
+      toolDirectory: options.tools,
+      emit: listener.emit,
+    });
+    console.err(renderStanding(record));
+    await confirm(console, options, tools.loaded.config.cluster.name);
+    await using journal = await tools.journals(listener.emit).open(plan.id, signal);
+    const outcome = await executeRestore(deps, journal, mode, undefined, await onFailure(tools), signal);
+    tellOutcome(console, options, plan, outcome, mode);
+    return 0;
+  } finally {
+    listener.close();
+  }
+}
+
+/** The named operation, or the one that was not finished. */
+async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
+  const journals = tools.journals(quiet);
+  if (wanted !== true) return await journals.read(wanted, signal);
+  const [found, second] = (await journals.list(signal)).filter(isUnfinished);
+  if (found === undefined) {
+    throw new Fault("not-found", "no operation was begun and not finished", {
+      hint: "see: etcd-lifeboat restore status",
+    });
+  }
+  if (second !== undefined) {
+    throw new Fault("usage", `more than one operation is not finished: ${found.plan.id}, ${second.plan.id}`, {
+      hint: "name the one that is meant",
+    });
+  }
+  return found;
+}
+
+/** Where every restore of this machine stands, or one of them step by step. */
+export async function restoreStatusCommand(
+  environment: Environment,
+  id: string | undefined,
+  options: CommonOptions,
+): Promise<number> {
+  const { console, signal } = environment;
+  await using tools = environment.open(options.config);
+  const journals = tools.journals(quiet);
+  const records =
+    id === undefined
+      ? (await journals.list(signal)).filter(({ plan }) => plan.operation === "restore")
+      : [await journals.read(id, signal)];
+  if (options.json === true) {
+    printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations: records });
+  } else if (records.length === 0) console.out("no restore was ever begun here\n");
+  else console.out(records.map((record) => renderStanding(record)).join("\n"));
+  return records.length === 0 ? 10 : 0;
+}
+
+interface OpenedSource {
+  readonly source: Source;
+  readonly highWater: HighWater | undefined;
+  /** ULID of the repository; undefined for a file where there is none. */
+  readonly repository: string | undefined;
+}
+
+async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSignal): Promise<OpenedSource> {
+  const repository = await repositoryId(tools, signal);
+  const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
+  if (options.file !== undefined) return { source: fileSource(tools.scanAny, options.file), highWater, repository };
+  return { source: await openBackup(tools, options.backup ?? "latest", signal), highWater, repository };
+}
+
+async function openBackup(tools: Tools, wanted: string, signal: AbortSignal): Promise<Source> {
+  const { catalog, store } = await openCatalog(tools, [wanted], signal);
+  const entry = findEntry(catalog, wanted);
+  const belief = { repository: entry.manifest.repository, trusted: await tools.trusted() };
+  const { proofs } = await readProofs(store, catalog, entry, belief, signal);
+  const standing = standingOf(proofs.map(proofRowOf));
+  const unproven =
+    standing.proof === "proven"
+      ? undefined
+      : standing.proof === "sealed"
+        ? "members could not be compared with it, or disagreed"
+        : "no member was compared with it";
+  return backupSource(
+    { store, scan: tools.scan },
+    entry.manifest,
+    await decryptionFor(entry.manifest, tools.identities),
+    unproven,
+  );
+}
+
+async function reopenSource(tools: Tools, plan: RunbookPlan, signal: AbortSignal): Promise<Source> {
+  const source = plan.facts["source"] as { readonly kind: string; readonly name: string };
+  return source.kind === "file" ? fileSource(tools.scanAny, source.name) : await openBackup(tools, source.name, signal);
+}
+
+async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
+  return (await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal))?.id;
+}
+
+/** The highest revision that any backup of the cluster's own history has recorded. */
+async function readHighWater(tools: Tools, repository: string, signal: AbortSignal): Promise<HighWater | undefined> {
+  const store = await tools.store();
+  const belief = { repository, trusted: await tools.trusted() };
+  const histories = await readHistories(store, await listRepository(store, signal), belief, tools.clock.now(), signal);
+  let top: HighWater | undefined;
+  for (const { lineage, newest, highestRevision } of histories) {
+    if (lineage.kind !== "live" || newest === undefined || (top !== undefined && highestRevision <= top.revision))
+      continue;
+    top = {
+      revision: highestRevision,
+      seenMs: Date.parse(newest.startedAt),
+      backup: `${newest.lineage}/${newest.backup}`,
+    };
+  }
+  return top;
+}
+
+function requestOf(tools: Tools, options: RestoreOptions, id: string, hasRepository: boolean): RestoreRequest {
+  const { hooks } = tools.loaded.config;
+  const quietSeconds = Number(options.quietSeconds ?? 25);
+  if (!Number.isInteger(quietSeconds) || quietSeconds < 1 || quietSeconds > 3600)
+    throw new Fault("usage", `--quiet-seconds ${options.quietSeconds ?? ""} is no number of seconds from 1 to 3600`);
+  return {
+    id,
+    acceptUnproven: options.acceptUnproven === true,
+    acceptRebootRisk: options.acceptRebootRisk === true,
+    quietMs: quietSeconds * 1000,
+    token: `restore-${id}`,
+    lineage: hasRepository ? tools.newId() : undefined,
+    builder: options.builder ?? "lifeboat",
+    minor: options.etcdMinor,
+    hooks: Object.entries(hooks).flatMap(([phase, hook]) =>
+      hook === undefined || phase === "on-failure" ? [] : [phase as HookPhase],
+    ),
+  };
+}
+
+/** The name is typed at a terminal, or given together with --yes. */
+async function confirm(console: Console, { yes, confirmCluster }: RestoreOptions, cluster: string): Promise<void> {
+  const given =
+    yes === true && confirmCluster !== undefined
+      ? confirmCluster
+      : await console.ask?.("To do this, type the cluster's name: ");
+  if (given === cluster) return;
+  const why = given === undefined ? "nobody confirmed it" : `"${given}" is not the cluster's name`;
+  throw new Fault("restore-refused", `nothing was done: ${why}`, {
+    hint: `without a terminal: --yes --confirm-cluster ${cluster}`,
+  });
+}
+
+function refusal({ refusals }: Preflight): Fault {
+  const [first] = refusals;
+  const more = refusals.length > 1 ? ` (and ${refusals.length - 1} more, above)` : "";
+  return new Fault("restore-refused", `${first?.message ?? "the restore cannot begin"}${more}`, { hint: first?.hint });
+}
+
+/** What people read before they type the cluster's name. */
+function describePrepared({ facts, preflight, plan }: PreparedRestore): string {
+  const { source } = facts;
+  const lines = [
+    `restore ${source.name}`,
+    `  revision ${source.revision}, ${source.keys} keys, ${formatBytes(source.dbBytes)}${source.takenMs === undefined ? "" : `, taken ${formatTime(source.takenMs)}`}`,
+    `  ${source.unproven === undefined ? "proven" : `NOT PROVEN: ${source.unproven}`}`,
+    `  lost: ${preflight.lost}`,
+    `  the restored cluster starts at revision ${preflight.first.revision}, ${preflight.first.why}`,
+    facts.live === undefined
+      ? `  now: no member answers (${facts.liveFault ?? ""})`
+      : `  now: ${facts.live.members.filter(({ up }) => up).length} of ${facts.live.members.length} members answer, ${facts.live.quorum ? "with" : "WITHOUT"} quorum`,
+  ].map((line) => escapeControls(line));
+  for (const { message, hint } of preflight.refusals)
+    lines.push(`REFUSED: ${escapeControls(message)}`, `  ${escapeControls(hint)}`);
+  return `${lines.join("\n")}\n${plan === undefined ? "" : renderPlan(plan)}`;
+}
+
+function documentOf({ preflight, plan }: PreparedRestore): object {
+  return {
+    schema: "etcd-lifeboat/restore-plan/v1",
+    refusals: preflight.refusals,
+    warnings: preflight.warnings,
+    lost: preflight.lost,
+    plan: plan ?? null,
+  };
+}
+
+function tellOutcome(
+  console: Console,
+  options: RestoreOptions,
+  plan: RunbookPlan,
+  outcome: Outcome,
+  mode: RunbookMode,
+): void {
+  const { id } = plan;
+  if (options.json === true) {
+    printJson(console, {
+      schema: "etcd-lifeboat/restore/v1",
+      operation: id,
+      mode,
+      outcome: outcome.kind,
+      left: outcome.left,
+    });
+    return;
+  }
+  console.out(
+    outcome.kind === "done"
+      ? `restored by operation ${id}\n`
+      : `operation ${id} is taken back: the old data is in place\n`,
+  );
+  for (const host of outcome.left) console.err(`${host} was lost on the way and must be joined again\n`);
+  if (outcome.kind === "done") console.err(`the old data stays aside on every host, in member.before-restore-${id}\n`);
+}
+
+async function onFailure(tools: Tools): Promise<Parameters<typeof executeRestore>[4]> {
+  return async (facts) => await tools.hook("on-failure", facts, AbortSignal.timeout(86_400_000)).then(() => undefined);
+}

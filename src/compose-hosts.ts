@@ -1,0 +1,165 @@
+import { readFile, rm } from "node:fs/promises";
+import { request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
+import { join } from "node:path";
+import type { RestoreParts, Tools } from "./cli/tools.ts";
+import type { Clock } from "./clock.ts";
+import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
+import type { Config } from "./config/schema.ts";
+import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
+import { lifeboatBuilder } from "./datadir/lifeboat.ts";
+import type { Emit } from "./events.ts";
+import { stepFailpoint } from "./failpoints.ts";
+import { Fault } from "./faults.ts";
+import type { Host } from "./host/host.ts";
+import { openLocalHost } from "./host/local.ts";
+import { describeAuthor, type Author } from "./repository/gates.ts";
+import type { OpenHost, RestoreDependencies } from "./restore/restore.ts";
+import { openJournalFiles } from "./runbook/journal-file.ts";
+import type { Journals } from "./runbook/journal.ts";
+import type { JsonObject } from "./runbook/runbook.ts";
+import { openCommandService } from "./service/command.ts";
+import type { Service, ServiceRole } from "./service/service.ts";
+
+/** The part of the composition root that restore and upgrade need: hosts, their services, journals, builders. */
+
+/** An API server with watches open lives 60 s after SIGTERM (measured on 1.34), and a large database takes etcd as long to open. */
+const patienceMs = 180_000;
+const readyMs = 5_000;
+
+export function openJournals({ operations }: Config, author: Author, clock: Clock, emit: Emit): Journals {
+  return openJournalFiles({ directory: operations.directory, mirrors: [], by: describeAuthor(author), clock, emit });
+}
+
+function workDirectoryOf({ operations }: Config, id: string): string {
+  return join(operations.directory, `${id}.work`);
+}
+
+/** Removes what a restore that was only planned had fetched. */
+export async function removeWork(config: Config, id: string): Promise<void> {
+  await rm(workDirectoryOf(config, id), { recursive: true, force: true });
+}
+
+/** What a restore works with, from the configuration and what the command chose. */
+export async function openRestore(
+  config: Config,
+  tools: Pick<Tools, "backup" | "lock" | "clock">,
+  parts: RestoreParts,
+): Promise<RestoreDependencies> {
+  const backup = await tools.backup(parts.emit);
+  return {
+    cluster: config.cluster.name,
+    etcd: backup.etcd,
+    observe: backup.observe,
+    hosts: Object.entries(config.hosts).map(([name, host]) => openHost(name, host)),
+    source: parts.source,
+    builder: openBuilder(parts.builder),
+    workDirectory: workDirectoryOf(config, parts.id),
+    repository: parts.repository === undefined ? undefined : { id: parts.repository, lock: await tools.lock(), backup },
+    hook: async (phase, facts, signal) => await runHook(config, phase, facts, signal),
+    clock: tools.clock,
+    emit: parts.emit,
+    failpoint: stepFailpoint,
+    patienceMs,
+  };
+}
+
+function openHost(name: string, config: HostConfig): OpenHost {
+  const host = openLocalHost(name);
+  const { etcd } = config;
+  return {
+    host,
+    etcd:
+      etcd === undefined
+        ? undefined
+        : {
+            member: etcd.member,
+            service: openService(host, config, "etcd", "etcd", etcd.service),
+            dataDirectory: etcd.dataDirectory,
+            walDirectory: etcd.walDirectory,
+          },
+    services: config.services.map(({ name: service, role, way, ready, readyCa }) => ({
+      service: openService(host, config, service, role, way),
+      ...(ready !== undefined && { ready: async (signal: AbortSignal) => await askReady(ready, readyCa, signal) }),
+    })),
+  };
+}
+
+function openService(
+  host: Host,
+  { stateDirectory }: HostConfig,
+  name: string,
+  role: ServiceRole,
+  way: ServiceWay,
+): Service {
+  switch (way.kind) {
+    case "command":
+      return openCommandService(host, { ...way, name, role, stateDirectory });
+    case "systemd":
+    case "static-pod":
+      throw new Fault(
+        "config-invalid",
+        `services of the kind ${way.kind} are not in this version of etcd-lifeboat: ${name} of ${host.name}`,
+      );
+  }
+}
+
+function openBuilder(name: string | undefined): DataDirectoryBuilder {
+  if (name === undefined || name === "lifeboat") return lifeboatBuilder();
+  throw new Fault("usage", `there is no builder "${name}"`, { hint: "there is: lifeboat" });
+}
+
+/** Exit statuses with which a hook says something; 0 is silence. */
+const hookWarns = 62;
+const hookStops = 63;
+
+/** Runs a hook on this machine. What it prints may be a secret of the site, and is in no message. */
+export async function runHook(
+  { hooks }: Config,
+  phase: string,
+  facts: JsonObject,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const hook = Object.entries(hooks).find(([name]) => name === phase)?.[1];
+  if (hook === undefined) return undefined;
+  const { argv, timeoutMs } = hook;
+  const stdin = new TextEncoder().encode(`${JSON.stringify(facts)}\n`);
+  const {
+    status,
+    signal: killed,
+    timedOut,
+  } = await openLocalHost("this machine").run(argv, { stdin, timeoutMs, maxOutputBytes: 64 * 1024 }, signal);
+  const what = `the hook ${phase} (${argv[0]})`;
+  if (status === 0) return undefined;
+  if (status === hookWarns) return `${what} exited with ${hookWarns}: it has a warning, and goes on`;
+  if (status === hookStops)
+    throw new Fault("hook-stopped", `${what} exited with ${hookStops}: it says that the operation must not go on`);
+  const how = timedOut
+    ? `took longer than ${timeoutMs / 1000} s, and was killed`
+    : status === undefined
+      ? `was ended by ${killed ?? "a signal"}`
+      : `exited with ${status}`;
+  throw new Fault("hook-failed", `${what} ${how}`, {
+    hint: "run it by hand with the same facts on its standard input, mend it, and resume",
+  });
+}
+
+/** Asks a service whether it is ready; undefined when it says so. */
+async function askReady(url: string, ca: string | undefined, outer: AbortSignal): Promise<string | undefined> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(readyMs)]);
+  const trusted = ca === undefined ? undefined : await readFile(ca);
+  return await new Promise((resolve) => {
+    const failed = (error: NodeJS.ErrnoException): void => resolve(error.code ?? error.message);
+    const options = { signal, agent: false, ...(trusted && { ca: trusted }) } as const;
+    const send = url.startsWith("https:") ? requestHttps : requestHttp;
+    send(url, options, (response) => {
+      response.resume();
+      response.once("error", failed);
+      response.once("end", () =>
+        resolve(response.statusCode === 200 ? undefined : `it answers ${response.statusCode ?? ""}`),
+      );
+    })
+      .once("error", failed)
+      .end();
+  });
+}

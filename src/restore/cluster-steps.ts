@@ -1,0 +1,359 @@
+import { judgeQuiet, neverCalled, quietWindowMs } from "../cluster/quiet.ts";
+import { observeCluster } from "../cluster/observe.ts";
+import { withDeadline } from "../deadline.ts";
+import type { ClientCalls, MemberAddress, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
+import { Fault, isFault } from "../faults.ts";
+import { formatId } from "../repository/documents.ts";
+import { createLineage, readLineage } from "../repository/lineage.ts";
+import type { StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import { attemptBackup } from "../snapshot/backup.ts";
+import { builtResult, noted, type BuiltResult } from "./data-steps.ts";
+import type { RestoreRepository } from "./restore.ts";
+import { textOf, waitFor } from "./service-steps.ts";
+import type { RestoreWork } from "./work.ts";
+
+export function lockStep(work: RestoreWork): StepHandler {
+  return {
+    check: async () => ({ state: work.holdsLock || work.deps.repository === undefined ? "done" : "pending" }),
+    async perform(_step, _context, signal) {
+      await work.takeLock(signal);
+      return undefined;
+    },
+    undo: async (_step, _context, signal) => await work.releaseLock(signal),
+  };
+}
+
+export function unlockStep(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, { notes }) => noted(notes),
+    async perform(_step, { note }, signal) {
+      await work.releaseLock(signal);
+      await note({ released: true });
+      return undefined;
+    },
+  };
+}
+
+/** A backup of what is there now. The old data stays aside anyway, so a cluster that is too sick to give one is no reason to leave it dead. */
+export function safetyBackup(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, { notes }) => noted(notes),
+    async perform(_step, { note }, signal) {
+      const { backup } = repositoryOf(work);
+      const made = await attemptBackup(backup, { trigger: "demand", label: `before restore ${work.plan.id}` }, signal);
+      if (signal.aborted && made.kind === "failed") throw made.fault;
+      const result =
+        made.kind === "failed"
+          ? { backup: null, why: made.fault.message }
+          : { backup: made.kind === "committed" ? made.manifest.backup : made.backup };
+      if (made.kind === "failed") {
+        const message = `no backup of what is there now: ${made.fault.message}; the old data stays aside all the same`;
+        work.deps.emit({ name: "warning", about: "restore", message });
+      }
+      await note(result);
+      return result;
+    },
+  };
+}
+
+export function firstBackup(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, { notes }) => noted(notes),
+    async perform(_step, { note }, signal) {
+      const { backup } = repositoryOf(work);
+      const made = await attemptBackup(backup, { trigger: "demand", label: `after restore ${work.plan.id}` }, signal);
+      if (made.kind === "failed") throw made.fault;
+      const result = {
+        backup: made.kind === "committed" ? made.manifest.backup : made.backup,
+        proven: made.kind === "committed" && made.finding?.verdict === "proven",
+      };
+      await note(result);
+      return result;
+    },
+  };
+}
+
+/** Registered before the first new member starts: whatever starts then is a history that is known. */
+export function lineageStep(work: RestoreWork): StepHandler {
+  return {
+    async check(step, _context, signal) {
+      const { id, backup } = repositoryOf(work);
+      try {
+        await readLineage(backup.store, id, textOf(step, "lineage"), signal);
+        return { state: "done" };
+      } catch (error) {
+        if (isFault(error, "store-object-missing")) return { state: "pending" };
+        throw error;
+      }
+    },
+    async perform(step, context, signal) {
+      const { id, backup } = repositoryOf(work);
+      const { source, first, parent } = work.facts;
+      const { clusterId } = builtResult(context);
+      await createLineage(
+        backup.store,
+        {
+          repository: id,
+          lineage: textOf(step, "lineage"),
+          kind: "live",
+          clusterId: formatId(BigInt(`0x${clusterId}`)),
+          parent,
+          minimumRevision: BigInt(first.revision),
+          reason: `restored from ${source.name} by operation ${work.plan.id}`,
+        },
+        work.deps.clock.now(),
+        signal,
+      );
+      return undefined;
+    },
+  };
+}
+
+function repositoryOf({ deps }: RestoreWork): RestoreRepository {
+  if (deps.repository !== undefined) return deps.repository;
+  throw new Fault("runbook-refused", "the plan needs the repository, and none is configured");
+}
+
+/**
+ * Nobody talks to etcd any more. Where members answer, their own counters say so over a window; where none does, the stopped services must do. What is found is
+ * noted, since it cannot be looked at again once etcd is stopped.
+ */
+export function quietStep(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, { notes }) => noted(notes),
+    async perform(step, { note }, signal) {
+      const windowMs = typeof step.args["quietMs"] === "number" ? step.args["quietMs"] : quietWindowMs;
+      const members = await answeringMembers(work, signal);
+      if (members.length === 0) {
+        await note({ quiet: true, how: "no member answers, and every service that is configured is stopped" });
+        return undefined;
+      }
+      const talking = await listen(work, members, windowMs, signal);
+      if (talking.length > 0) {
+        const from = await whoTalks(work, members, signal);
+        throw new Fault("clients-talk", `somebody still talks to etcd: ${[...talking, ...from].join("; ")}`, {
+          hint: "stop that client, or describe it under hosts.NAME.services; then resume, or roll back",
+        });
+      }
+      await note({
+        quiet: true,
+        how: `no call, watch or lease of a client in ${windowMs / 1000} s`,
+        members: members.map(({ name }) => name),
+      });
+      return undefined;
+    },
+    /** On the way back: clients are started only when the old members serve again. */
+    async undo(step, _context, signal) {
+      if (step.args["hadQuorum"] !== true) return;
+      const serves = async (): Promise<StepCheck> => {
+        try {
+          const { quorum } = await observeCluster(work.deps.etcd, { ...work.deps.observe, brief: true }, signal);
+          return { state: quorum ? "done" : "pending", detail: "it has no quorum yet" };
+        } catch (error) {
+          if (!isFault(error) || signal.aborted) throw error;
+          return { state: "pending", detail: error.message };
+        }
+      };
+      await waitFor(work, "the old cluster serves again", serves, signal);
+    },
+  };
+}
+
+async function answeringMembers({ deps }: RestoreWork, signal: AbortSignal): Promise<readonly MemberAddress[]> {
+  try {
+    const { members } = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
+    return members.flatMap(({ seen }) => (seen.up ? [seen.address] : []));
+  } catch (error) {
+    if (signal.aborted || !isFault(error, "etcd-unreachable", "etcd-timeout")) throw error;
+    return [];
+  }
+}
+
+/** Looks at every member's counters over the window, and ends early when a client is heard. */
+async function listen(
+  { deps }: RestoreWork,
+  members: readonly MemberAddress[],
+  windowMs: number,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const count = async (): Promise<readonly (ClientCalls | undefined)[]> =>
+    await Promise.all(
+      members.map((address) => countCalls(deps.etcd.connect(address), deps.observe.memberTimeoutMs, signal)),
+    );
+  const first = await count();
+  const began = deps.clock.elapsed();
+  for (;;) {
+    const leftMs = windowMs - (deps.clock.elapsed() - began);
+    await deps.clock.sleep(Math.max(0, Math.min(leftMs, 2_000)), signal);
+    const now = await count();
+    const seen = members.flatMap(({ name }, index) => judgeQuiet(name, first[index], now[index]).seen);
+    if (seen.length > 0 || leftMs <= 2_000) return seen;
+  }
+}
+
+async function countCalls(
+  opened: MemberConnection,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<ClientCalls | undefined> {
+  await using connection = opened;
+  try {
+    using deadline = withDeadline(signal, timeoutMs, `${connection.address.name} did not show its metrics`);
+    return await connection.clientCalls(deadline.signal);
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    return undefined;
+  }
+}
+
+/** Addresses that are connected to a member's client port, as far as its host can be asked. */
+async function whoTalks(
+  { deps }: RestoreWork,
+  members: readonly MemberAddress[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const { host, etcd } of deps.hosts) {
+    const address = members.find(({ name }) => name === etcd?.member);
+    if (address === undefined) continue;
+    const port = Number(new URL(address.url).port || 443);
+    const peers = await host.connections(port, signal);
+    const names = new Set(peers.map(({ remoteAddress, remotePort }) => `${remoteAddress}:${remotePort}`));
+    if (names.size > 0) found.push(`connected to ${address.name}: ${[...names].slice(0, 20).join(", ")}`);
+  }
+  return found;
+}
+
+/** The restored members agree with each other, with the plan, and with what was computed from the file. Health alone would not show the ways to end wrong. */
+export function healthyStep(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, context, signal) => await lookAtMembers(work, context, signal),
+    async perform(_step, context, signal) {
+      await waitFor(work, "the restored members agree", () => lookAtMembers(work, context, signal), signal);
+      return undefined;
+    },
+  };
+}
+
+async function lookAtMembers(work: RestoreWork, context: StepContext, signal: AbortSignal): Promise<StepCheck> {
+  const built = builtResult(context);
+  const gone = new Set(work.facts.members.filter(({ host }) => context.left.has(host)).map(({ name }) => name));
+  const planned = built.members.filter(({ name }) => !gone.has(name));
+  const answers = await askAll(work, signal);
+  refuseOldMembers(work, answers);
+  const found = new Map(answers.map((answer) => [answer.status.memberId.toString(16), answer]));
+  const missing = planned.filter(({ id }) => !found.has(id));
+  if (missing.length > 0) {
+    return {
+      state: "pending",
+      detail: `no answer of ${missing.map(({ name }) => name).join(", ")} as a member of the restored cluster`,
+    };
+  }
+  const present = planned.flatMap(({ id }) => found.get(id) ?? []);
+  const leaders = new Set(present.map(({ status }) => status.leader));
+  const [leader] = leaders;
+  if (leaders.size !== 1 || leader === 0n) return { state: "pending", detail: "there is no leader that all agree on" };
+  for (const { address } of present) {
+    const why = await judgeMember(work, built, address, signal);
+    if (why !== undefined) return { state: "pending", detail: why };
+  }
+  return {
+    state: "done",
+    result: {
+      clusterId: built.clusterId,
+      revision: built.revision,
+      hash: built.hash,
+      members: planned.map(({ name }) => name),
+    },
+  };
+}
+
+interface MemberAnswer {
+  readonly address: MemberAddress;
+  readonly status: MemberStatus;
+}
+
+/** Asks every address at which a member was ever known, one by one: an address that two share would hide one of them. */
+async function askAll({ deps, facts }: RestoreWork, signal: AbortSignal): Promise<readonly MemberAnswer[]> {
+  const addresses = new Map<string, MemberAddress>();
+  for (const { name, urls } of facts.clientUrls) {
+    const override = deps.observe.overrides.get(name);
+    const { serverName, metricsUrl } = override ?? {};
+    for (const url of override?.url === undefined ? urls : [override.url])
+      addresses.set(url, { name, url, serverName, metricsUrl });
+  }
+  for (const url of deps.observe.endpoints) if (!addresses.has(url)) addresses.set(url, { name: url, url });
+  const answers = await Promise.all(
+    [...addresses.values()].map(async (address) => {
+      await using connection = deps.etcd.connect(address);
+      try {
+        using deadline = withDeadline(signal, deps.observe.memberTimeoutMs, `${address.url} did not answer Status`);
+        return [{ address, status: await connection.status(deadline.signal) }];
+      } catch (error) {
+        if (signal.aborted || !isFault(error)) throw error;
+        if (isFault(error, "etcd-auth", "etcd-tls")) throw error;
+        return [];
+      }
+    }),
+  );
+  return answers.flat();
+}
+
+/** A member of the old cluster that still answers would serve the old data to whoever asks it. */
+function refuseOldMembers({ facts }: RestoreWork, answers: readonly MemberAnswer[]): void {
+  const old = facts.old === null ? undefined : BigInt(`0x${facts.old.clusterId}`);
+  const alive = answers.find(({ status }) => status.clusterId === old);
+  if (alive === undefined) return;
+  throw new Fault("old-member-answers", `${alive.address.url} still answers as a member of the old cluster`, {
+    hint: "stop that etcd and keep it from starting; then resume, or roll back",
+  });
+}
+
+/** Why a member is not what it must be yet; a difference that no time mends is a fault. */
+async function judgeMember(
+  work: RestoreWork,
+  built: BuiltResult,
+  address: MemberAddress,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  await using connection = work.deps.etcd.connect(address);
+  const { members } = await connection.members(signal);
+  const listed = members.map(({ id }) => id.toString(16)).toSorted();
+  const expected = built.members.map(({ id }) => id).toSorted();
+  if (listed.join() !== expected.join())
+    return `${address.name} lists the members ${listed.join(", ")} instead of ${expected.join(", ")}`;
+  for (const { memberId, kind } of built.alarmsLeft)
+    await connection.disarm({ memberId: BigInt(`0x${memberId}`), kind }, signal);
+  if (built.downgrade) await connection.cancelDowngrade(signal);
+  const alarms = await connection.alarms(signal);
+  if (alarms.length > 0) return `an alarm ${alarms.map(({ kind }) => kind).join(", ")} is active`;
+  const { version } = await connection.status(signal);
+  // Up to 3.4 a member refuses the revision up to which it has compacted, and tells the hash of its newest one alone.
+  const exact = /^3\.[34]\./.test(version) ? 0n : BigInt(built.revision);
+  const answer = await connection.hashKv(exact, signal);
+  if (answer.revision < BigInt(built.revision)) return `${address.name} is at revision ${answer.revision}`;
+  if (exact === 0n && answer.revision > BigInt(built.revision)) return undefined; // leases have expired since; its hash is of another revision
+  const same = answer.hash === built.hash && answer.compactRevision === BigInt(built.compactRevision);
+  if (same) return undefined;
+  throw new Fault(
+    "restore-differs",
+    `${address.name} holds other data than was restored: HashKV ${answer.hash} at compaction ${answer.compactRevision} instead of ${built.hash} at ${built.compactRevision}`,
+    {
+      hint: "an old write-ahead log was replayed over it, or its disk is damaged: roll back, and look at hosts.NAME.etcd.walDirectory",
+    },
+  );
+}
+
+/** Throws where clients were answered from the restored data: to take it back would make revisions go back that they have seen. */
+export async function refuseLateRollback(work: RestoreWork, started: boolean, signal: AbortSignal): Promise<void> {
+  if (!started) return;
+  for (const { address, status } of await askAll(work, signal)) {
+    if (status.clusterId === BigInt(`0x${work.facts.old?.clusterId ?? "0"}`)) continue;
+    const calls = await countCalls(work.deps.etcd.connect(address), work.deps.observe.memberTimeoutMs, signal);
+    if (calls !== undefined && neverCalled(calls)) continue;
+    const seen = calls === undefined ? "its counters cannot be read" : `it answered ${calls.calls} calls`;
+    throw new Fault("rollback-too-late", `clients may have seen the restored data of ${address.name}: ${seen}`, {
+      hint: "finish this restore with --resume; to go back to the old data afterwards, restore again with --from-member",
+    });
+  }
+}

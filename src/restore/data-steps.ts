@@ -1,0 +1,223 @@
+import type { BuiltFile } from "../datadir/datadir.ts";
+import { Fault } from "../faults.ts";
+import type { Host, SentFile } from "../host/host.ts";
+import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import { textOf } from "./service-steps.ts";
+import type { RestoreWork } from "./work.ts";
+
+/**
+ * The new data on the hosts. It is brought beside the old while that is still in use, and takes its place by a rename, so that at every instant one of the two is
+ * whole under its name; nothing old is ever removed here.
+ */
+
+export function fetchStep(work: RestoreWork): StepHandler {
+  return {
+    check: async () => ({ state: work.hasFetched ? "done" : "pending" }),
+    async perform(_step, _context, signal) {
+      await work.fetched(signal);
+      return undefined;
+    },
+  };
+}
+
+/** What was built, as later steps read it from the journal. Builders give the same for the same, so another process need not build to know it. */
+export interface BuiltResult {
+  readonly clusterId: string;
+  readonly members: readonly { readonly name: string; readonly id: string }[];
+  readonly revision: string;
+  readonly compactRevision: string;
+  readonly hash: number;
+  readonly alarmsLeft: readonly { readonly memberId: string; readonly kind: "NOSPACE" | "CORRUPT" | "UNKNOWN" }[];
+  readonly downgrade: boolean;
+}
+
+export function buildStep(work: RestoreWork): StepHandler {
+  return {
+    check: async (_step, { notes }) => noted(notes),
+    async perform(_step, { note }, signal) {
+      const built = await work.built(signal);
+      const result = {
+        clusterId: built.clusterId.toString(16),
+        members: built.members.map(({ name, memberId }) => ({ name, id: memberId.toString(16) })),
+        revision: built.revision.toString(),
+        compactRevision: built.hashKv.compactRevision.toString(),
+        hash: built.hashKv.hash,
+        alarmsLeft: built.alarmsLeft.map(({ memberId, kind }) => ({ memberId: memberId.toString(16), kind })),
+        downgrade: built.downgrade !== undefined,
+      };
+      await note(result);
+      return result;
+    },
+  };
+}
+
+/** Done once something was noted: the newest note is the result. */
+export function noted(notes: readonly JsonObject[]): StepCheck {
+  const last = notes.at(-1);
+  return last === undefined ? { state: "pending" } : { state: "done", result: last };
+}
+
+export function builtResult({ results }: StepContext): BuiltResult {
+  const found = results.get("build");
+  if (found === undefined) throw new Fault("journal-invalid", "the journal does not say what was built");
+  return found as unknown as BuiltResult;
+}
+
+/** The paths of a step that plan.ts wrote: everything of a member is moved inside its own directories. */
+interface Places {
+  readonly data: string;
+  readonly wal: string | undefined;
+  readonly newData: string;
+  readonly oldData: string;
+  readonly newWal: string | undefined;
+  readonly oldWal: string | undefined;
+  readonly hadMember: boolean;
+}
+
+function placesOf(step: RunbookStep): Places {
+  const data = textOf(step, "data");
+  const wal = step.args["wal"] === undefined ? undefined : textOf(step, "wal");
+  const [newName, oldName] = [textOf(step, "newName"), textOf(step, "oldName")];
+  return {
+    data,
+    wal,
+    newData: `${data}/member.${newName}`,
+    oldData: `${data}/member.${oldName}`,
+    newWal: wal === undefined ? undefined : `${wal}/${newName}`,
+    oldWal: wal === undefined ? undefined : `${wal}/${oldName}`,
+    hadMember: step.args["hadMember"] === true,
+  };
+}
+
+export function placeStep(work: RestoreWork): StepHandler {
+  return {
+    async check(step, _context, signal) {
+      const { host } = work.host(step.host ?? "");
+      const { newData, newWal } = placesOf(step);
+      const there = await Promise.all(
+        [newData, ...(newWal === undefined ? [] : [newWal])].map((path) => host.stat(path, signal)),
+      );
+      return { state: there.every((facts) => facts !== undefined) ? "done" : "pending" };
+    },
+    async perform(step, _context, signal) {
+      const { host } = work.host(step.host ?? "");
+      const { data, newData, newWal } = placesOf(step);
+      const built = await work.builtMember(textOf(step, "member"), signal);
+      const selinux = (await host.stat(data, signal))?.selinux;
+      const options = { mode: 0o700, owner: ownerOf(step), selinux };
+      const walFiles = newWal === undefined ? built.wal.map((file) => ({ ...file, path: `wal/${file.path}` })) : [];
+      // Each is there whole or not at all: what is there already is of an earlier try.
+      if ((await host.stat(newData, signal)) === undefined)
+        await host.receive(newData, sent([...built.data, ...walFiles]), options, signal);
+      if (newWal !== undefined && (await host.stat(newWal, signal)) === undefined)
+        await host.receive(newWal, sent(built.wal), options, signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      const { host } = work.host(step.host ?? "");
+      const { newData, newWal } = placesOf(step);
+      await host.removeTree(newData, signal);
+      if (newWal !== undefined) await host.removeTree(newWal, signal);
+    },
+  };
+}
+
+async function* sent(files: readonly BuiltFile[]): AsyncGenerator<SentFile, void, undefined> {
+  for (const file of files) {
+    const { path, sizeBytes, mode, sha256 } = file;
+    yield { path, sizeBytes, mode, sha256, content: (signal) => file.content(signal) };
+  }
+}
+
+function ownerOf({ id, args }: RunbookStep): { readonly uid: number; readonly gid: number } {
+  const { uid, gid } = args;
+  if (typeof uid === "number" && typeof gid === "number") return { uid, gid };
+  throw new Fault("journal-invalid", `step ${id} of the plan has no owner`);
+}
+
+export function swapStep(work: RestoreWork): StepHandler {
+  return {
+    async check(step, _context, signal) {
+      return await swapped(work.host(step.host ?? "").host, placesOf(step), signal);
+    },
+    async perform(step, _context, signal) {
+      const { host } = work.host(step.host ?? "");
+      const places = placesOf(step);
+      // The log first: a member directory without its log does not start, one beside a foreign log starts and lies.
+      if (places.wal !== undefined) await swapWal(host, places.wal, places.newWal ?? "", places.oldWal ?? "", signal);
+      await swapData(host, places, signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      const { host } = work.host(step.host ?? "");
+      const places = placesOf(step);
+      const { data, newData, oldData, hadMember } = places;
+      const member = `${data}/member`;
+      const [isNew, isOld] = [await host.stat(newData, signal), await host.stat(oldData, signal)];
+      if (isNew === undefined && (await host.stat(member, signal)) !== undefined)
+        await host.rename(member, newData, signal);
+      if (isOld !== undefined) await host.rename(oldData, member, signal);
+      else if (hadMember && (await host.stat(member, signal)) === undefined) throw gone(host.name, oldData);
+      if (places.wal !== undefined) await swapWal(host, places.wal, places.oldWal ?? "", places.newWal ?? "", signal);
+    },
+  };
+}
+
+async function swapped(
+  host: Host,
+  { data, newData, oldData, newWal, hadMember }: Places,
+  signal: AbortSignal,
+): Promise<StepCheck> {
+  const stagedPaths = [newData, ...(newWal === undefined ? [] : [newWal, comingOut(newWal)])];
+  const [member, aside, ...staged] = await Promise.all(
+    [`${data}/member`, oldData, ...stagedPaths].map((path) => host.stat(path, signal)),
+  );
+  if (staged.some((facts) => facts !== undefined)) return { state: "pending" };
+  if (member === undefined)
+    return { state: "unknown", detail: `${data} of ${host.name} holds neither the old member nor the new one` };
+  if (hadMember && aside === undefined)
+    return { state: "unknown", detail: `${oldData} of ${host.name}, the old data, is gone` };
+  return { state: "done" };
+}
+
+async function swapData(host: Host, { data, newData, oldData }: Places, signal: AbortSignal): Promise<void> {
+  if ((await host.stat(newData, signal)) === undefined) return;
+  const member = `${data}/member`;
+  if ((await host.stat(member, signal)) !== undefined) await host.rename(member, oldData, signal);
+  await host.rename(newData, member, signal);
+}
+
+/**
+ * Changes the content of a WAL directory, which may be a mount point: what is in it goes into `away`, then what is in `from` comes out. `from` gets another name
+ * between the two, so that whoever goes on after an interruption knows which files lie in the directory itself.
+ */
+async function swapWal(host: Host, wal: string, from: string, away: string, signal: AbortSignal): Promise<void> {
+  const coming = comingOut(from);
+  if ((await host.stat(from, signal)) !== undefined) {
+    const facts = await host.stat(wal, signal);
+    if (facts === undefined) throw gone(host.name, wal);
+    const { uid, gid } = facts;
+    await host.makeDirectory(away, { mode: 0o700, owner: { uid, gid } }, signal);
+    for (const name of (await host.list(wal, signal)) ?? [])
+      if (isLog(name)) await host.rename(`${wal}/${name}`, `${away}/${name}`, signal);
+    await host.rename(from, coming, signal);
+  }
+  for (const name of (await host.list(coming, signal)) ?? [])
+    await host.rename(`${coming}/${name}`, `${wal}/${name}`, signal);
+  await host.removeTree(coming, signal);
+}
+
+function comingOut(from: string): string {
+  return `${from}.out`;
+}
+
+/** What etcd itself writes there: segments, files being prepared, and broken ones it set aside. */
+function isLog(name: string): boolean {
+  return /\.(?:wal|tmp|broken)$/.test(name);
+}
+
+function gone(host: string, path: string): Fault {
+  return new Fault("host-missing", `${path} of ${host} is gone`, {
+    hint: "somebody moved it meanwhile; look for it there before anything else",
+  });
+}

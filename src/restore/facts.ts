@@ -1,0 +1,149 @@
+/** What a restore has seen before it plans: plain values, so that the plan is a pure function of them. */
+export interface RestoreFacts {
+  readonly cluster: string;
+  /** Milliseconds since 1970; everything below was seen around it. */
+  readonly nowMs: number;
+  /** The same instant as RFC 3339 says it. */
+  readonly now: string;
+  readonly source: SourceFacts;
+  /** Undefined when no member of the running cluster gave a member list. */
+  readonly live: LiveFacts | undefined;
+  /** Why nobody did. */
+  readonly liveFault: string | undefined;
+  /** The highest revision that manifests of the repository have recorded; undefined where there is no repository (a file). */
+  readonly highWater: HighWater | undefined;
+  readonly hosts: readonly HostFacts[];
+}
+
+/** The file that the cluster goes back to, as its own bytes say. */
+export interface SourceFacts {
+  readonly kind: "backup" | "file";
+  /** `LINEAGE/BACKUP`, or the path of the file. */
+  readonly name: string;
+  /** The lineage it belongs to; undefined for a file. */
+  readonly lineage: string | undefined;
+  /** Milliseconds since 1970 at which its snapshot was taken; undefined where nobody knows. */
+  readonly takenMs: number | undefined;
+  /** Why it is believed, or is not: undefined when it is proven. */
+  readonly unproven: string | undefined;
+  readonly revision: bigint;
+  readonly compactRevision: bigint;
+  readonly hashKv: number;
+  /** Of the database with its seal cut off. */
+  readonly dbBytes: number;
+  /** SHA-256 of the plain file, seal included: what a resumed restore must meet again. */
+  readonly sha256: string;
+  /** The server that made it, such as `3.6.16`; undefined for a file that does not say. */
+  readonly serverVersion: string | undefined;
+  readonly storageVersion: string | undefined;
+  readonly clusterVersion: string | undefined;
+  readonly downgradeTarget: string | undefined;
+  readonly members: readonly ListedMember[];
+  readonly alarms: readonly { readonly memberId: bigint; readonly kind: string }[];
+  readonly authEnabled: boolean;
+  readonly leases: number;
+  readonly keys: number;
+}
+
+export interface ListedMember {
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly learner: boolean;
+}
+
+/** The cluster as it runs now. */
+export interface LiveFacts {
+  readonly clusterId: bigint;
+  readonly quorum: boolean;
+  readonly members: readonly (ListedMember & { readonly up: boolean; readonly version: string | undefined })[];
+  readonly highestRevision: bigint;
+}
+
+export interface HighWater {
+  readonly revision: bigint;
+  /** Milliseconds since 1970 at which it was seen. */
+  readonly seenMs: number;
+  /** The backup that says so. */
+  readonly backup: string;
+}
+
+/** A host of the configuration as it was found. */
+export interface HostFacts {
+  readonly name: string;
+  /** Why it cannot be reached; everything else about it is unknown then. */
+  readonly fault: string | undefined;
+  readonly bootId: string;
+  readonly etcd: EtcdHostFacts | undefined;
+  /** In the order in which they are stopped. */
+  readonly services: readonly ServiceFacts[];
+}
+
+export interface EtcdHostFacts {
+  readonly member: string;
+  readonly service: ServiceFacts;
+  readonly dataDirectory: string;
+  readonly walDirectory: string | undefined;
+  /** Undefined when the directory is not there. */
+  readonly owner: { readonly uid: number; readonly gid: number; readonly mode: number } | undefined;
+  readonly hasMember: boolean;
+  readonly hasWal: boolean;
+  /** On the file system of the data directory; undefined where it cannot be told. */
+  readonly freeBytes: number | undefined;
+  readonly walFreeBytes: number | undefined;
+  /** `member` itself is a file system of its own, and cannot be renamed. */
+  readonly memberIsMountPoint: boolean;
+  /** Data and WAL share a file system. */
+  readonly sameDisk: boolean;
+  /** Directories that earlier restores moved aside. */
+  readonly asides: readonly string[];
+}
+
+export interface ServiceFacts {
+  readonly name: string;
+  readonly role: "etcd" | "api-server" | "controller" | "client";
+  readonly running: boolean;
+  /** The operation that holds it. */
+  readonly heldBy: string | undefined;
+  readonly canHold: boolean;
+  readonly boots: "yes" | "no" | "unknown";
+  readonly detail: string;
+}
+
+/** What the operator asked for. */
+export interface RestoreRequest {
+  /** ULID of the operation. */
+  readonly id: string;
+  readonly acceptUnproven: boolean;
+  /** A reboot may start what cannot be held: the operator said so. */
+  readonly acceptRebootRisk: boolean;
+  /** Seconds of silence that prove that nobody talks to etcd. */
+  readonly quietMs: number;
+  /** New and unique, so that no old member can join. */
+  readonly token: string;
+  /** The lineage that the restored cluster begins; undefined where there is no repository. */
+  readonly lineage: string | undefined;
+  /** Who writes the data directories. */
+  readonly builder: string;
+  /** Minor of the etcd that is installed, where nobody answers and the backup does not tell. */
+  readonly minor: string | undefined;
+  /** Those that are configured. */
+  readonly hooks: readonly HookPhase[];
+}
+
+export type HookPhase =
+  | "before-stop-api-servers"
+  | "after-stop-api-servers"
+  | "before-stop-etcd"
+  | "after-stop-etcd"
+  | "before-start-etcd"
+  | "after-start-etcd"
+  | "before-start-api-servers"
+  | "after-start-api-servers";
+
+/** How numbers are said to people; a pure file formats nothing itself. */
+export interface Describe {
+  readonly bytes: (bytes: number) => string;
+  readonly time: (ms: number) => string;
+  readonly duration: (ms: number) => string;
+}

@@ -1,0 +1,335 @@
+import { crossMinor, minorOf as knownMinor } from "../datadir/minors.ts";
+import type {
+  Describe,
+  EtcdHostFacts,
+  HostFacts,
+  ListedMember,
+  RestoreFacts,
+  RestoreRequest,
+  ServiceFacts,
+} from "./facts.ts";
+
+/**
+ * What must hold before a restore touches anything. Pure: facts in, refusals and warnings out. A refusal names the thing and what helps; a warning is what
+ * an operator should know and may go on with.
+ */
+export interface Preflight {
+  readonly refusals: readonly Refusal[];
+  readonly warnings: readonly string[];
+  /** The cluster that will be; empty when it cannot be told. */
+  readonly targets: readonly TargetMember[];
+  readonly first: FirstRevision;
+  /** Minor of the servers that will be started, such as `3.6`; undefined when it cannot be told. */
+  readonly minor: string | undefined;
+  readonly lost: string;
+}
+
+export interface Refusal {
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** A member of the restored cluster and where it lives. */
+export interface TargetMember {
+  readonly host: string;
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+}
+
+/** The revision at which the restored cluster starts, and why there: clients must never see a revision go back. */
+export interface FirstRevision {
+  readonly revision: bigint;
+  /** Added to the file's own. */
+  readonly bump: bigint;
+  readonly why: string;
+}
+
+/** Kept above everything that was ever seen (etcd, op-guide/recovery: about a week at 1500 writes a second). */
+const leastBump = 1_000_000_000n;
+/** More writes a second than etcd takes for long; for the time in which nobody looked, and until the last API server stops. */
+const writesPerSecond = 2_000n;
+const stopsWithinSeconds = 3_600n;
+/** Revisions have 63 bits, and nobody writes so many. */
+const highestRevision = 2n ** 62n;
+/** etcd preallocates its log. */
+const walBytes = 64_000_000;
+/** What etcd itself writes before anybody looks again. */
+const spareBytes = 32 * 1024 * 1024;
+
+export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, describe: Describe): Preflight {
+  const notes = { refusals: [] as Refusal[], warnings: [] as string[] };
+  const targets = chooseTargets(facts, notes);
+  judgeSource(facts, request, notes);
+  for (const host of facts.hosts) judgeHost(host, facts, request, describe, notes);
+  const first = firstRevision(facts, describe);
+  if (first.revision > highestRevision) {
+    notes.refusals.push({
+      message: `the restored cluster would start at revision ${first.revision}, more than etcd can count: ${first.why}`,
+      hint: "a revision that was seen cannot be right; restore with --file to leave the repository's high-water mark aside",
+    });
+  }
+  const minor = chooseMinor(facts, request, notes);
+  judgeMinor(facts, minor, notes);
+  return { ...notes, targets, first, minor, lost: sayLost(facts, describe) };
+}
+
+interface Notes {
+  readonly refusals: Refusal[];
+  readonly warnings: string[];
+}
+
+/** The members are those of the hosts that carry one; the cluster and the backup must know the same ones. */
+function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes): readonly TargetMember[] {
+  const carriers = facts.hosts.flatMap((host) =>
+    host.etcd === undefined ? [] : [{ host: host.name, member: host.etcd.member }],
+  );
+  if (carriers.length === 0) {
+    refusals.push({
+      message: "no host of the configuration carries an etcd member",
+      hint: "describe each host under hosts.NAME.etcd",
+    });
+    return [];
+  }
+  const known = facts.live?.members ?? facts.source.members;
+  const from = facts.live === undefined ? "the backup" : "the running cluster";
+  const names = new Set(carriers.map(({ member }) => member));
+  for (const { name } of known) {
+    if (name === "" || names.has(name)) continue;
+    refusals.push({
+      message: `${from} has a member "${name}", and no host of the configuration carries it`,
+      hint: `describe its host under hosts.NAME.etcd with member: ${name}, or remove the member from the cluster first`,
+    });
+  }
+  const targets: TargetMember[] = [];
+  for (const { host, member } of carriers) {
+    const found = known.find(({ name }) => name === member) ?? facts.source.members.find(({ name }) => name === member);
+    if (found === undefined) {
+      refusals.push({
+        message: `host ${host} carries a member "${member}", which neither the running cluster nor the backup knows`,
+        hint: `correct hosts.${host}.etcd.member; known are: ${namesOf([...known, ...facts.source.members])}`,
+      });
+      continue;
+    }
+    if (found.learner) warnings.push(`${member} was a learner; it is restored as a voter`);
+    targets.push({ host, name: member, peerUrls: found.peerUrls });
+  }
+  if (facts.live !== undefined) tellDifferences(facts.live.members, facts.source.members, warnings);
+  return targets;
+}
+
+function namesOf(members: readonly ListedMember[]): string {
+  return [...new Set(members.map(({ name }) => name))].toSorted().join(", ") || "none";
+}
+
+function tellDifferences(live: readonly ListedMember[], then: readonly ListedMember[], warnings: string[]): void {
+  if (then.length === 0) return;
+  for (const { name } of live) {
+    if (!then.some((member) => member.name === name)) warnings.push(`${name} joined after the backup was taken`);
+  }
+  for (const member of then) {
+    const now = live.find(({ name }) => name === member.name);
+    if (now === undefined)
+      warnings.push(`${member.name} was a member when the backup was taken, and is none now: it is not restored`);
+    else if (now.peerUrls.toSorted().join() !== member.peerUrls.toSorted().join()) {
+      warnings.push(
+        `${member.name} had the peer URLs ${member.peerUrls.join(", ")} in the backup; it keeps ${now.peerUrls.join(", ")}`,
+      );
+    }
+  }
+}
+
+function judgeSource({ source }: RestoreFacts, request: RestoreRequest, { refusals, warnings }: Notes): void {
+  if (source.unproven !== undefined) {
+    if (request.acceptUnproven) warnings.push(`${source.name} is not proven: ${source.unproven}`);
+    else {
+      refusals.push({
+        message: `${source.name} is not proven: ${source.unproven}`,
+        hint: "take a proven backup (etcd-lifeboat list shows which are), or accept this one by name: --accept-unproven",
+      });
+    }
+  }
+  if (source.authEnabled) {
+    warnings.push(
+      "the backup has authentication on: users and passwords are those of its time, and today's may be refused afterwards",
+    );
+  }
+  if (source.downgradeTarget !== undefined) {
+    warnings.push(
+      `the backup was taken during a downgrade to ${source.downgradeTarget}; it is cancelled after the start`,
+    );
+  }
+  for (const { memberId, kind } of source.alarms) {
+    warnings.push(`the backup holds an alarm ${kind} of member ${memberId.toString(16)}; it is removed`);
+  }
+  if (source.leases > 0) warnings.push(`${source.leases} leases come back with their whole time to live`);
+}
+
+function judgeHost(
+  host: HostFacts,
+  facts: RestoreFacts,
+  request: RestoreRequest,
+  describe: Describe,
+  { refusals, warnings }: Notes,
+): void {
+  if (host.fault !== undefined) {
+    refusals.push({
+      message: `host ${host.name} cannot be reached: ${host.fault}`,
+      hint: "a restore needs every host of the configuration; bring it back, or take it out of hosts and remove its member",
+    });
+    return;
+  }
+  const services: readonly ServiceFacts[] =
+    host.etcd === undefined ? host.services : [...host.services, host.etcd.service];
+  for (const service of services) {
+    if (service.heldBy !== undefined) {
+      refusals.push({
+        message: `${service.name} on ${host.name} is held by the operation ${service.heldBy}`,
+        hint: `finish that one first: etcd-lifeboat restore --resume, or restore --rollback`,
+      });
+    }
+    if (service.canHold || request.acceptRebootRisk) {
+      if (!service.canHold) warnings.push(`a reboot of ${host.name} during the restore would start ${service.name}`);
+      continue;
+    }
+    refusals.push({
+      message: `a reboot of ${host.name} during the restore would start ${service.name}: its commands say nothing of disable and enable`,
+      hint: `give hosts.${host.name}'s ${service.name} disable and enable commands, or accept the risk: --accept-reboot-risk`,
+    });
+  }
+  if (host.etcd !== undefined) judgeDirectories(host.name, host.etcd, facts, describe, { refusals, warnings });
+}
+
+function judgeDirectories(
+  host: string,
+  etcd: EtcdHostFacts,
+  facts: RestoreFacts,
+  describe: Describe,
+  { refusals, warnings }: Notes,
+): void {
+  const { dataDirectory, walDirectory } = etcd;
+  if (etcd.owner === undefined) {
+    refusals.push({
+      message: `${dataDirectory} does not exist on ${host}: nobody knows whose it must be`,
+      hint: `create it with etcd's owner and mode 0700, or correct hosts.${host}.etcd.dataDirectory`,
+    });
+    return;
+  }
+  if (walDirectory === undefined && etcd.hasMember && !etcd.hasWal) {
+    // The log of the old cluster would be replayed over the restored data, and every member would look healthy.
+    refusals.push({
+      message: `${dataDirectory}/member of ${host} has no wal directory: this member keeps its log somewhere else`,
+      hint: `set hosts.${host}.etcd.walDirectory to etcd's --wal-dir (ETCD_WAL_DIR)`,
+    });
+  }
+  if (etcd.memberIsMountPoint) {
+    refusals.push({
+      message: `${dataDirectory}/member of ${host} is a file system of its own, and cannot be renamed`,
+      hint: "mount it at the data directory instead of at member, then plan again",
+    });
+  }
+  if (!etcd.hasMember) warnings.push(`${dataDirectory} of ${host} holds no member: there is nothing to move aside`);
+  const dataBytes = facts.source.dbBytes + (walDirectory === undefined ? walBytes : 0) + spareBytes;
+  tellRoom(`${dataDirectory} on ${host}`, etcd.freeBytes, dataBytes, describe, refusals);
+  if (walDirectory !== undefined)
+    tellRoom(`${walDirectory} on ${host}`, etcd.walFreeBytes, walBytes, describe, refusals);
+}
+
+function tellRoom(
+  where: string,
+  freeBytes: number | undefined,
+  needBytes: number,
+  describe: Describe,
+  refusals: Refusal[],
+): void {
+  if (freeBytes === undefined || freeBytes >= needBytes) return;
+  refusals.push({
+    message: `${where} has ${describe.bytes(freeBytes)} free, and the new data needs ${describe.bytes(needBytes)} beside the old`,
+    hint: "make room there; what earlier restores moved aside lies in member.before-restore-* and may go once nobody needs it",
+  });
+}
+
+/** Above everything that was ever seen, with room for what nobody saw. */
+function firstRevision({ source, live, highWater, nowMs }: RestoreFacts, describe: Describe): FirstRevision {
+  const seen = [
+    { revision: source.revision, seenMs: source.takenMs ?? nowMs, what: source.name },
+    ...(highWater === undefined ? [] : [{ ...highWater, what: highWater.backup }]),
+    ...(live === undefined ? [] : [{ revision: live.highestRevision, seenMs: nowMs, what: "the running cluster" }]),
+  ];
+  const [start] = seen;
+  if (start === undefined) throw new Error("there is always a source");
+  const reached = (one: (typeof seen)[number]): bigint => {
+    const seconds = BigInt(Math.max(0, Math.ceil((nowMs - one.seenMs) / 1000))) + stopsWithinSeconds;
+    return one.revision + (seconds * writesPerSecond > leastBump ? seconds * writesPerSecond : leastBump);
+  };
+  const top = seen.reduce((best, one) => (reached(one) > reached(best) ? one : best), start);
+  const revision = reached(top);
+  return {
+    revision,
+    bump: revision - source.revision,
+    why: `above revision ${top.revision} of ${top.what}, seen ${describe.time(top.seenMs)}`,
+  };
+}
+
+/** What will be started is what runs now; where nothing answers, what made the backup. */
+function chooseMinor(
+  { live, source }: RestoreFacts,
+  request: RestoreRequest,
+  { refusals, warnings }: Notes,
+): string | undefined {
+  const versions = new Set(
+    (live?.members ?? []).flatMap(({ version }) => (version === undefined ? [] : [minorOf(version)])),
+  );
+  const [running, other] = [...versions].toSorted();
+  if (running !== undefined && other !== undefined) {
+    refusals.push({
+      message: `the running members are of different minors: ${[...versions].toSorted().join(", ")}`,
+      hint: "finish the upgrade, or stop it: a restore starts every member with the minor that is installed",
+    });
+    return undefined;
+  }
+  const made = minorOf(source.serverVersion ?? source.storageVersion ?? source.clusterVersion ?? "");
+  if (request.minor !== undefined && running === undefined) return request.minor;
+  if (running === undefined && made === "") {
+    refusals.push({
+      message: `nobody says which minor of etcd is installed: no member answers, and ${source.name} does not tell what made it`,
+      hint: "name it: --etcd-minor 3.6",
+    });
+    return undefined;
+  }
+  if (running === undefined)
+    warnings.push(`no member answers: etcd ${made}, which made the backup, is taken to be installed`);
+  else if (made !== "" && made !== running) warnings.push(`etcd ${running} runs now, and etcd ${made} made the backup`);
+  return running ?? made;
+}
+
+/** Whether what is installed can start what was backed up. */
+function judgeMinor({ source }: RestoreFacts, minor: string | undefined, { refusals, warnings }: Notes): void {
+  if (minor === undefined) return;
+  const known = knownMinor(minor);
+  if (known === undefined) {
+    refusals.push({
+      message: `etcd ${minor} is not known to this program`,
+      hint: "use a version of it that knows that minor",
+    });
+    return;
+  }
+  const crossing = crossMinor(source, known);
+  if (crossing.kind === "refused")
+    refusals.push({ message: crossing.reason, hint: "install that etcd on every host first" });
+  else if (crossing.kind === "newer")
+    warnings.push(`etcd ${minor} raises the data of etcd ${crossing.from} as it starts`);
+}
+
+function minorOf(version: string): string {
+  return /^(\d+\.\d+)\b/.exec(version)?.[1] ?? "";
+}
+
+/** What the cluster forgets: the distance between the backup and now. */
+function sayLost({ source, live, nowMs }: RestoreFacts, describe: Describe): string {
+  const age = source.takenMs === undefined ? "of an unknown time" : `${describe.duration(nowMs - source.takenMs)} old`;
+  if (live === undefined) return `everything written since the backup, which is ${age}`;
+  const revisions = live.highestRevision - source.revision;
+  if (revisions <= 0n)
+    return `nothing that is known of: the backup, ${age}, is at revision ${source.revision} as the cluster is`;
+  return `${revisions} revisions: the cluster is at ${live.highestRevision}, the backup, ${age}, at ${source.revision}`;
+}

@@ -1,0 +1,119 @@
+import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
+import { isFault } from "../faults.ts";
+import type { Host } from "../host/host.ts";
+import type { Service } from "../service/service.ts";
+import type {
+  EtcdHostFacts,
+  HighWater,
+  HostFacts,
+  LiveFacts,
+  RestoreFacts,
+  ServiceFacts,
+  SourceFacts,
+} from "./facts.ts";
+import type { OpenHost, RestoreDependencies } from "./restore.ts";
+
+/** Looks at everything that a plan depends on, and changes nothing. Hosts and members that do not answer are facts, too. */
+export async function observeRestore(
+  deps: RestoreDependencies,
+  source: SourceFacts,
+  highWater: HighWater | undefined,
+  signal: AbortSignal,
+): Promise<RestoreFacts> {
+  const [live, hosts] = await Promise.all([
+    observeLive(deps, signal),
+    Promise.all(deps.hosts.map((host) => observeHost(host, signal))),
+  ]);
+  const nowMs = deps.clock.now();
+  return {
+    cluster: deps.cluster,
+    nowMs,
+    now: new Date(nowMs).toISOString(),
+    source,
+    live: live.facts,
+    liveFault: live.fault,
+    highWater,
+    hosts,
+  };
+}
+
+async function observeLive(
+  { etcd, observe }: RestoreDependencies,
+  signal: AbortSignal,
+): Promise<{ readonly facts: LiveFacts | undefined; readonly fault: string | undefined }> {
+  try {
+    return { facts: liveOf(await observeCluster(etcd, { ...observe, brief: true }, signal)), fault: undefined };
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    return { facts: undefined, fault: error.message };
+  }
+}
+
+function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): LiveFacts {
+  return {
+    clusterId,
+    quorum,
+    highestRevision,
+    members: members.map(({ name, peerUrls, clientUrls, learner, seen }) => ({
+      name,
+      peerUrls,
+      clientUrls,
+      learner,
+      up: seen.up,
+      version: seen.up ? seen.status.version : undefined,
+    })),
+  };
+}
+
+async function observeHost({ host, etcd, services }: OpenHost, signal: AbortSignal): Promise<HostFacts> {
+  try {
+    const { bootId } = await host.facts(signal);
+    return {
+      name: host.name,
+      fault: undefined,
+      bootId,
+      etcd: etcd === undefined ? undefined : await observeEtcd(host, etcd, signal),
+      services: await Promise.all(services.map(({ service }) => observeService(service, signal))),
+    };
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    return { name: host.name, fault: error.message, bootId: "", etcd: undefined, services: [] };
+  }
+}
+
+async function observeService(service: Service, signal: AbortSignal): Promise<ServiceFacts> {
+  const { running, heldBy, boots, detail } = await service.state(signal);
+  const { name, role, canHold } = service;
+  return { name, role, running, heldBy, canHold, boots, detail };
+}
+
+async function observeEtcd(
+  host: Host,
+  etcd: NonNullable<OpenHost["etcd"]>,
+  signal: AbortSignal,
+): Promise<EtcdHostFacts> {
+  const { dataDirectory, walDirectory } = etcd;
+  const [data, member, names, wal, service] = await Promise.all([
+    host.stat(dataDirectory, signal),
+    host.stat(`${dataDirectory}/member`, signal),
+    host.list(dataDirectory, signal),
+    host.list(walDirectory ?? `${dataDirectory}/member/wal`, signal),
+    observeService(etcd.service, signal),
+  ]);
+  const room = data === undefined ? undefined : await host.space(dataDirectory, signal);
+  const walRoom = walDirectory === undefined ? room : await host.space(walDirectory, signal);
+  return {
+    member: etcd.member,
+    service,
+    dataDirectory,
+    walDirectory,
+    owner: data?.kind === "directory" ? { uid: data.uid, gid: data.gid, mode: data.mode } : undefined,
+    hasMember: member !== undefined,
+    memberIsMountPoint: member?.isMountPoint === true,
+    hasWal: wal?.some((name) => name.endsWith(".wal")) === true,
+    freeBytes: room?.freeBytes,
+    walFreeBytes: walRoom?.freeBytes,
+    sameDisk: room !== undefined && room.device === walRoom?.device,
+    asides: (names ?? []).filter((name) => /^member\.before-restore-/.test(name)),
+  };
+}

@@ -1,0 +1,336 @@
+import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
+import type { EtcdHostFacts, HookPhase, HostFacts, RestoreFacts, RestoreRequest, ServiceFacts } from "./facts.ts";
+import type { Preflight, TargetMember } from "./gates.ts";
+
+/**
+ * The steps of a restore, each a condition that shall become true. Pure: what `--plan` prints is what a run does. Everything that can fail without touching the
+ * cluster comes first; from the first stopped service on, each step says until when it must hold, and knows its way back.
+ */
+export function planRestore(facts: RestoreFacts, request: RestoreRequest, preflight: Preflight): RunbookPlan {
+  const carriers = preflight.targets.flatMap((target): Carrier[] => {
+    const host = facts.hosts.find(({ name }) => name === target.host);
+    return host?.etcd === undefined ? [] : [{ target, etcd: host.etcd }];
+  });
+  const order = stopOrder(facts.hosts);
+  const hook = (phase: HookPhase): readonly RunbookStep[] => (request.hooks.includes(phase) ? [hookStep(phase)] : []);
+  return {
+    schema: "etcd-lifeboat/plan/v1",
+    operation: "restore",
+    id: request.id,
+    cluster: facts.cluster,
+    createdAt: facts.now,
+    facts: planFacts(facts, request, preflight),
+    warnings: preflight.warnings,
+    steps: [
+      ...prepare(facts, request, carriers),
+      ...(order.length > 0 ? hook("before-stop-api-servers") : []),
+      ...order.map(stopService),
+      ...(order.length > 0 ? hook("after-stop-api-servers") : []),
+      quietStep(facts, request),
+      ...hook("before-stop-etcd"),
+      ...carriers.map((carrier) => stopEtcd(carrier)),
+      ...hook("after-stop-etcd"),
+      ...(request.lineage === undefined ? [] : [lineageStep(request.lineage)]),
+      ...carriers.map((carrier) => swapStep(carrier, request.id)),
+      ...hook("before-start-etcd"),
+      ...carriers.map((carrier) => startEtcd(carrier)),
+      ...hook("after-start-etcd"),
+      healthyStep(),
+      ...(order.length > 0 ? hook("before-start-api-servers") : []),
+      ...startOrder(facts.hosts).map(startService),
+      ...(order.length > 0 ? hook("after-start-api-servers") : []),
+      ...finish(request),
+    ],
+  };
+}
+
+interface Carrier {
+  readonly target: TargetMember;
+  readonly etcd: EtcdHostFacts;
+}
+
+function prepare(facts: RestoreFacts, request: RestoreRequest, carriers: readonly Carrier[]): readonly RunbookStep[] {
+  const { source } = facts;
+  const answering = facts.live?.members.some(({ up }) => up) === true;
+  const steps: RunbookStep[] = [
+    {
+      id: "fetch",
+      kind: "fetch",
+      phase: "prepare",
+      title: `${source.name} is here, whole, and what it was when it was planned`,
+      args: {},
+      harmless: true,
+    },
+    {
+      id: "build",
+      kind: "build",
+      phase: "prepare",
+      title: `a new data directory for each of ${carriers.map(({ target }) => target.name).join(", ")} is built and checked`,
+      args: {},
+      harmless: true,
+    },
+  ];
+  if (request.lineage !== undefined) {
+    steps.unshift({
+      id: "lock",
+      kind: "lock",
+      phase: "prepare",
+      title: "the operation lock is ours; backups and expiry wait",
+      args: {},
+      holdsUntil: "unlock",
+    });
+  }
+  if (answering && request.lineage !== undefined) {
+    steps.push({
+      id: "safety-backup",
+      kind: "safety-backup",
+      phase: "prepare",
+      title: "what the cluster holds now is backed up, as far as a member gives it",
+      args: {},
+      harmless: true,
+    });
+  }
+  for (const { target, etcd } of carriers) {
+    steps.push({
+      id: `place.${target.host}`,
+      kind: "place",
+      phase: "prepare",
+      host: target.host,
+      group: "place",
+      title: `the new data of ${target.name} is on ${target.host}, beside the old, and reads back as it was built`,
+      args: { ...directories(etcd, request.id), member: target.name },
+    });
+  }
+  return steps;
+}
+
+/** Where the data of one member is, was, and will be: all names in its own directories, so that a rename is enough. */
+function directories(etcd: EtcdHostFacts, id: string): JsonObject {
+  return {
+    data: etcd.dataDirectory,
+    ...(etcd.walDirectory !== undefined && { wal: etcd.walDirectory }),
+    newName: `restore-${id}`,
+    oldName: `before-restore-${id}`,
+    hadMember: etcd.hasMember,
+    uid: etcd.owner?.uid ?? 0,
+    gid: etcd.owner?.gid ?? 0,
+  };
+}
+
+interface Placed {
+  readonly host: string;
+  readonly service: ServiceFacts;
+  /** Position within its host's services of the same role. */
+  readonly rank: number;
+}
+
+/** Controllers act on what API servers say, API servers on what etcd says: the last word is silenced last. */
+const stopRoles = ["controller", "api-server", "client"] as const;
+
+function stopOrder(hosts: readonly HostFacts[]): readonly Placed[] {
+  return stopRoles.flatMap((role) => ofRole(hosts, role).toSorted((a, b) => a.rank - b.rank));
+}
+
+/** In reverse. The first API server alone: whether it can serve from what was restored is seen on one, not on all. */
+function startOrder(hosts: readonly HostFacts[]): readonly (Placed & { readonly first: boolean })[] {
+  const order = stopRoles.toReversed().flatMap((role) => ofRole(hosts, role).toSorted((a, b) => b.rank - a.rank));
+  const first = order.find(({ service }) => service.role === "api-server" && service.running);
+  return order.map((placed) => ({ ...placed, first: placed === first }));
+}
+
+function ofRole(hosts: readonly HostFacts[], role: ServiceFacts["role"]): readonly Placed[] {
+  return hosts.flatMap(({ name, services }) =>
+    services.filter((service) => service.role === role).map((service, rank) => ({ host: name, service, rank })),
+  );
+}
+
+function stopService({ host, service, rank }: Placed): RunbookStep {
+  return {
+    id: `stop.${host}.${service.name}`,
+    kind: "stop-service",
+    phase: "stop",
+    host,
+    group: `stop-${service.role}-${rank}`,
+    title: `${service.name} on ${host} is stopped and stays so`,
+    args: { service: service.name, wasRunning: service.running, boots: service.boots },
+    holdsUntil: `start.${host}.${service.name}`,
+    expectedMs: service.role === "api-server" ? 65_000 : 5_000,
+  };
+}
+
+function startService({ host, service, rank, first }: Placed & { readonly first: boolean }): RunbookStep {
+  return {
+    id: `start.${host}.${service.name}`,
+    kind: "start-service",
+    phase: "start",
+    host,
+    ...(!first && { group: `start-${service.role}-${rank}` }),
+    title: service.running
+      ? `${service.name} on ${host} runs${service.role === "api-server" ? " and is ready" : ""}`
+      : `${service.name} on ${host} is as it was found: not running`,
+    args: { service: service.name, wasRunning: service.running },
+    expectedMs: service.role === "api-server" ? 10_000 : 2_000,
+  };
+}
+
+function quietStep(facts: RestoreFacts, { quietMs }: RestoreRequest): RunbookStep {
+  const answering = facts.live?.members.some(({ up }) => up) === true;
+  return {
+    id: "quiet",
+    kind: "quiet",
+    phase: "stop",
+    title: "no client talks to etcd any more",
+    args: { quietMs, hadQuorum: facts.live?.quorum === true },
+    harmless: true,
+    ...(answering && { expectedMs: quietMs }),
+  };
+}
+
+function stopEtcd({ target, etcd }: Carrier): RunbookStep {
+  return {
+    id: `stop-etcd.${target.host}`,
+    kind: "stop-etcd",
+    phase: "replace",
+    host: target.host,
+    group: "stop-etcd",
+    title: `etcd on ${target.host} is stopped and stays so`,
+    args: { data: etcd.dataDirectory, wasRunning: etcd.service.running, boots: etcd.service.boots },
+    holdsUntil: `start-etcd.${target.host}`,
+    expectedMs: 8_000,
+  };
+}
+
+function lineageStep(lineage: string): RunbookStep {
+  return {
+    id: "lineage",
+    kind: "lineage",
+    phase: "replace",
+    title: "the repository knows the history that begins now",
+    args: { lineage },
+  };
+}
+
+function swapStep({ target, etcd }: Carrier, id: string): RunbookStep {
+  return {
+    id: `swap.${target.host}`,
+    kind: "swap",
+    phase: "replace",
+    host: target.host,
+    group: "swap",
+    title: `the old data of ${target.name} is aside, and the new in its place`,
+    args: { ...directories(etcd, id), member: target.name },
+    expectedMs: 1_000,
+  };
+}
+
+function startEtcd({ target, etcd }: Carrier): RunbookStep {
+  return {
+    id: `start-etcd.${target.host}`,
+    kind: "start-etcd",
+    phase: "replace",
+    host: target.host,
+    group: "start-etcd",
+    title: `etcd on ${target.host} runs on the restored data`,
+    args: { data: etcd.dataDirectory, member: target.name },
+    expectedMs: 3_000,
+  };
+}
+
+function healthyStep(): RunbookStep {
+  return {
+    id: "healthy",
+    kind: "healthy",
+    phase: "replace",
+    title: "one leader, exactly these members, and every one holds what was restored",
+    args: {},
+    harmless: true,
+    expectedMs: 5_000,
+  };
+}
+
+function hookStep(phase: HookPhase): RunbookStep {
+  return {
+    id: `hook.${phase}`,
+    kind: "hook",
+    phase: "hooks",
+    title: `the hook ${phase} has run`,
+    args: { hook: phase },
+  };
+}
+
+function finish(request: RestoreRequest): readonly RunbookStep[] {
+  if (request.lineage === undefined) return [];
+  return [
+    {
+      id: "first-backup",
+      kind: "first-backup",
+      phase: "finish",
+      title: "the restored cluster has a backup of its own",
+      args: {},
+      harmless: true,
+    },
+    { id: "unlock", kind: "unlock", phase: "finish", title: "the operation lock is released", args: {} },
+  ];
+}
+
+/** What people read above the steps, and what the steps need to be done again by another process. Never a secret. */
+function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Preflight): JsonObject {
+  const { source, live } = facts;
+  return {
+    source: {
+      kind: source.kind,
+      name: source.name,
+      revision: source.revision.toString(),
+      sha256: source.sha256,
+      dbBytes: source.dbBytes,
+      ...(source.takenMs !== undefined && { takenMs: source.takenMs }),
+      alarms: source.alarms.map(({ memberId, kind }) => ({ memberId: memberId.toString(16), kind })),
+      authEnabled: source.authEnabled,
+      downgrade: source.downgradeTarget ?? null,
+    },
+    lost: preflight.lost,
+    first: {
+      revision: preflight.first.revision.toString(),
+      bump: preflight.first.bump.toString(),
+      why: preflight.first.why,
+    },
+    token: request.token,
+    lineage: request.lineage ?? null,
+    parent: source.lineage ?? null,
+    minor: preflight.minor ?? "",
+    builder: request.builder,
+    members: preflight.targets.map(({ host, name, peerUrls }) => ({ host, name, peerUrls })),
+    old:
+      live === undefined
+        ? null
+        : {
+            clusterId: live.clusterId.toString(16),
+            members: live.members.map(({ name, clientUrls, up }) => ({ name, clientUrls, up })),
+          },
+    clientUrls: preflight.targets.map(({ name }) => ({
+      name,
+      urls: (live?.members ?? source.members).find((member) => member.name === name)?.clientUrls ?? [],
+    })),
+    /** A run looks again, and goes on only when it sees the same. */
+    seen: fingerprint(facts),
+  };
+}
+
+/** What must not have changed between a plan that was read and its run; revisions and times do, and are looked at apart. */
+export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
+  return {
+    source: source.sha256,
+    live:
+      live === undefined
+        ? null
+        : { clusterId: live.clusterId.toString(16), members: live.members.map(({ name }) => name) },
+    hosts: hosts.map(({ name, etcd, services }) => ({
+      name,
+      member: etcd?.member ?? null,
+      data: etcd?.dataDirectory ?? null,
+      wal: etcd?.walDirectory ?? null,
+      hasMember: etcd?.hasMember ?? false,
+      services: services.map((service) => service.name),
+    })),
+  };
+}

@@ -1,0 +1,124 @@
+import { mkdir, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { Fault, isFault } from "../faults.ts";
+import { execute } from "../runbook/execute.ts";
+import type { Journal } from "../runbook/journal.ts";
+import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
+import { refuseLateRollback } from "./cluster-steps.ts";
+import type { Describe, HighWater, RestoreFacts, RestoreRequest } from "./facts.ts";
+import { judgeRestore, type Preflight } from "./gates.ts";
+import { observeRestore } from "./observe.ts";
+import { fingerprint, planRestore } from "./plan.ts";
+import type { RestoreDependencies } from "./restore.ts";
+import type { Fetched } from "./source.ts";
+import { restoreSteps } from "./steps.ts";
+import { RestoreWork } from "./work.ts";
+
+/** A restore that was looked at from all sides, with nothing touched but the work directory. */
+export interface PreparedRestore {
+  readonly facts: RestoreFacts;
+  readonly preflight: Preflight;
+  /** Undefined when the preflight refused. */
+  readonly plan: RunbookPlan | undefined;
+  readonly fetched: Fetched;
+}
+
+/** The database is held twice: as it was fetched, and with its membership rewritten. */
+const copies = 2;
+const spareBytes = 64 * 1024 * 1024;
+
+/**
+ * The whole preflight: fetches the source and reads it, looks at the cluster and its hosts, and plans. Rejects with what the source rejects with (`key-missing`,
+ * `object-damaged`, …) and with `restore-refused` where this machine has no room for it.
+ */
+export async function prepareRestore(
+  deps: RestoreDependencies,
+  request: RestoreRequest,
+  highWater: HighWater | undefined,
+  describe: Describe,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<PreparedRestore> {
+  await requireRoom(deps, describe);
+  const fetched = await deps.source.fetch(deps.workDirectory, onBytes, signal);
+  const facts = await observeRestore(deps, fetched.facts, highWater, signal);
+  const preflight = judgeRestore(facts, request, describe);
+  const plan = preflight.refusals.length === 0 ? planRestore(facts, request, preflight) : undefined;
+  return { facts, preflight, plan, fetched };
+}
+
+async function requireRoom({ workDirectory, source }: RestoreDependencies, describe: Describe): Promise<void> {
+  if (source.bytes === undefined) return;
+  await mkdir(workDirectory, { recursive: true, mode: 0o700 });
+  const { bavail, bsize } = await statfs(dirname(workDirectory));
+  const needBytes = copies * source.bytes + spareBytes;
+  const freeBytes = bavail * bsize;
+  if (freeBytes >= needBytes) return;
+  throw new Fault(
+    "restore-refused",
+    `${dirname(workDirectory)} has ${describe.bytes(freeBytes)} free here, and the restore needs ${describe.bytes(needBytes)} to build in`,
+    { hint: "make room there, or set operations.directory to a larger disk" },
+  );
+}
+
+/** Looks again just before a run, and refuses a plan that was made for another state of things. */
+export async function refuseStalePlan(
+  deps: RestoreDependencies,
+  { facts, plan }: PreparedRestore,
+  signal: AbortSignal,
+): Promise<void> {
+  const now = await observeRestore(deps, facts.source, facts.highWater, signal);
+  if (JSON.stringify(fingerprint(now)) === JSON.stringify(fingerprint(facts)) && plan !== undefined) return;
+  throw new Fault("plan-stale", "the cluster or its hosts are not what they were when this plan was made", {
+    hint: "plan again: etcd-lifeboat restore --plan",
+  });
+}
+
+/**
+ * Executes the plan of a journal: forward, or back. Rejects as `execute` does; whatever a later process needs is left then, the lock too. Otherwise only the old data
+ * stays, aside, until a clean-up.
+ */
+export async function executeRestore(
+  deps: RestoreDependencies,
+  journal: Journal,
+  mode: RunbookMode,
+  fetched: Fetched | undefined,
+  onFailure: (facts: JsonObject) => Promise<void>,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const work = new RestoreWork(deps, journal.plan, fetched);
+  const { hosts, emit, clock } = deps;
+  try {
+    const outcome = await execute(
+      journal,
+      mode,
+      {
+        handlers: restoreSteps(work),
+        emit,
+        clock,
+        failpoint: deps.failpoint,
+        bootId: async (name, stop) => (await hosts.find(({ host }) => host.name === name)?.host.facts(stop))?.bootId,
+        mayRollBack: async (results, stop) => await refuseLateRollback(work, mayHaveStarted(results, journal), stop),
+      },
+      AbortSignal.any([signal, work.lost]),
+    );
+    await work.removeWork();
+    return outcome;
+  } catch (error) {
+    await work.abandon();
+    if (isFault(error, "runbook-stopped")) {
+      const { id, cluster, operation } = journal.plan;
+      await onFailure({ operation, id, cluster, message: error.message });
+    }
+    if (isFault(error, "runbook-refused", "interrupted")) await work.removeWork();
+    throw error;
+  }
+}
+
+/** Whether a restored member may have run: then it, and not the journal, says who was answered. */
+function mayHaveStarted(results: ReadonlyMap<string, JsonObject>, { entries }: Journal): boolean {
+  return (
+    [...results.keys()].some((id) => id.startsWith("start-etcd.")) ||
+    entries.some((entry) => entry.kind === "start" && entry.step.startsWith("start-etcd."))
+  );
+}

@@ -1,0 +1,156 @@
+import { Fault } from "../faults.ts";
+import type { RunbookStep, StepCheck, StepHandler } from "../runbook/runbook.ts";
+import type { Service, ServiceState } from "../service/service.ts";
+import type { RestoreWork } from "./work.ts";
+
+/** Services of the control plane and etcd itself: stopped and held, released and started. A stopped one must stay so across a reboot. */
+
+/** Between two looks, milliseconds. */
+const lookEveryMs = 300;
+
+export function stopService(work: RestoreWork): StepHandler {
+  return {
+    async check(step, _context, signal) {
+      return stoppedCheck(serviceOf(work, step), await serviceOf(work, step).state(signal), work.plan.id);
+    },
+    async perform(step, _context, signal) {
+      await bringDown(work, serviceOf(work, step), signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      await bringBack(work, serviceOf(work, step), step, signal);
+    },
+  };
+}
+
+export function startService(work: RestoreWork): StepHandler {
+  const ready = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
+    const { service, ready: ask } = work.service(step.host ?? "", textOf(step, "service"));
+    const { running, heldBy, detail } = await service.state(signal);
+    if (heldBy !== undefined) return { state: "pending", detail: `held by ${heldBy}` };
+    if (step.args["wasRunning"] !== true) return { state: "done", detail: "it did not run before either" };
+    if (!running) return { state: "pending", detail };
+    const why = await ask?.(signal);
+    return why === undefined ? { state: "done", detail } : { state: "pending", detail: `not ready: ${why}` };
+  };
+  return {
+    check: async (step, _context, signal) => await ready(step, signal),
+    async perform(step, _context, signal) {
+      const { service } = work.service(step.host ?? "", textOf(step, "service"));
+      await service.release(signal);
+      if (step.args["wasRunning"] === true) await service.start(signal);
+      await waitFor(work, `${service.name} on ${step.host ?? ""} is ready`, () => ready(step, signal), signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      await bringDown(work, serviceOf(work, step), signal);
+    },
+  };
+}
+
+export function stopEtcd(work: RestoreWork): StepHandler {
+  const check = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
+    const { service } = work.etcdOf(step.host ?? "");
+    const stopped = stoppedCheck(service, await service.state(signal), work.plan.id);
+    if (stopped.state !== "done") return stopped;
+    // A process that nobody listed, of a forgotten unit or a container, would write into what is moved.
+    const holders = await work.host(step.host ?? "").host.holders(`${textOf(step, "data")}/member/snap/db`, signal);
+    if (holders.length === 0) return stopped;
+    return { state: "pending", detail: `process ${holders.join(", ")} still has the database open` };
+  };
+  return {
+    check: async (step, _context, signal) => await check(step, signal),
+    async perform(step, _context, signal) {
+      const { service } = work.etcdOf(step.host ?? "");
+      await bringDown(work, service, signal);
+      await waitFor(work, `etcd on ${step.host ?? ""} is stopped`, () => check(step, signal), signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      await bringBack(work, work.etcdOf(step.host ?? "").service, step, signal);
+    },
+  };
+}
+
+export function startEtcd(work: RestoreWork): StepHandler {
+  const check = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
+    const { running, heldBy, detail } = await work.etcdOf(step.host ?? "").service.state(signal);
+    if (heldBy !== undefined) return { state: "pending", detail: `held by ${heldBy}` };
+    return { state: running ? "done" : "pending", detail };
+  };
+  return {
+    check: async (step, _context, signal) => await check(step, signal),
+    async perform(step, _context, signal) {
+      const { service } = work.etcdOf(step.host ?? "");
+      await service.release(signal);
+      await service.start(signal);
+      await waitFor(work, `etcd on ${step.host ?? ""} runs`, () => check(step, signal), signal);
+      return undefined;
+    },
+    async undo(step, _context, signal) {
+      const { service } = work.etcdOf(step.host ?? "");
+      await bringDown(work, service, signal);
+    },
+  };
+}
+
+function serviceOf(work: RestoreWork, step: RunbookStep): Service {
+  return work.service(step.host ?? "", textOf(step, "service")).service;
+}
+
+function stoppedCheck(service: Service, { running, heldBy, detail }: ServiceState, operation: string): StepCheck {
+  if (running) return { state: "pending", detail };
+  if (service.canHold && heldBy !== operation)
+    return { state: "pending", detail: "it does not run, and nothing keeps it so" };
+  return { state: "done", detail };
+}
+
+async function bringDown(work: RestoreWork, service: Service, signal: AbortSignal): Promise<void> {
+  // Held first: between a stop and a hold somebody could start it again.
+  if (service.canHold) await service.hold(work.plan.id, signal);
+  await service.stop(signal);
+  const gone = async (): Promise<StepCheck> => stoppedCheck(service, await service.state(signal), work.plan.id);
+  await waitFor(work, `${service.name} is stopped`, gone, signal);
+}
+
+async function bringBack(work: RestoreWork, service: Service, step: RunbookStep, signal: AbortSignal): Promise<void> {
+  await service.release(signal);
+  if (step.args["wasRunning"] !== true) return;
+  await service.start(signal);
+  const runs = async (): Promise<StepCheck> => {
+    const { running, detail } = await service.state(signal);
+    return { state: running ? "done" : "pending", detail };
+  };
+  await waitFor(work, `${service.name} runs`, runs, signal);
+}
+
+/** Looks until it is so; says at the end what it was like instead. */
+export async function waitFor(
+  { deps: { clock, patienceMs } }: RestoreWork,
+  what: string,
+  look: () => Promise<StepCheck>,
+  signal: AbortSignal,
+): Promise<StepCheck> {
+  const sinceMs = clock.elapsed();
+  for (;;) {
+    const seen = await look();
+    if (seen.state === "done") return seen;
+    if (clock.elapsed() - sinceMs > patienceMs) {
+      throw new Fault(
+        "service-failed",
+        `waited ${Math.round(patienceMs / 1000)} s in vain until ${what}: ${seen.detail ?? seen.state}`,
+        {
+          hint: "mend it and resume, or roll back",
+        },
+      );
+    }
+    await clock.sleep(lookEveryMs, signal);
+  }
+}
+
+/** An argument of a step that plan.ts wrote as text. */
+export function textOf({ id, args }: RunbookStep, name: string): string {
+  const value = args[name];
+  if (typeof value === "string") return value;
+  throw new Fault("journal-invalid", `step ${id} of the plan has no ${name}`);
+}

@@ -1,0 +1,71 @@
+import { escapeControls, formatDuration, formatTime } from "../format.ts";
+import type { JournalRecord } from "./journal.ts";
+import type { RunbookPlan, RunbookStep } from "./runbook.ts";
+import { isUnfinished, standingOf, type StepStanding } from "./standing.ts";
+
+/** The plan as people read it before they say yes: warnings, then every step by phase, steps that are done at once under one mark. */
+export function renderPlan({ steps, warnings }: RunbookPlan): string {
+  const lines = warnings.map((warning) => `warning: ${warning}`);
+  let phase: string | undefined;
+  let group: string | undefined;
+  let number = 0;
+  for (const step of steps) {
+    if (step.phase !== phase) lines.push(step.phase);
+    const together = step.group !== undefined && step.group === group && step.phase === phase;
+    if (!together) number += 1;
+    lines.push(`  ${together ? "   " : `${number}.`.padStart(3)} ${step.title}`);
+    ({ phase, group } = step);
+  }
+  return text(lines);
+}
+
+/** Where an operation stands, step by step, and what can be done about it. */
+export function renderStanding(record: JournalRecord): string {
+  const { plan, entries, executing, place } = record;
+  const { steps, left, ended, changed } = standingOf(plan, entries);
+  const lines = [
+    `${plan.operation} ${plan.id} of ${plan.cluster}, planned ${formatTime(Date.parse(plan.createdAt))}: ${sayEnd(record, ended, changed)}`,
+  ];
+  for (const step of plan.steps) {
+    const standing = steps.get(step.id);
+    if (standing !== undefined) lines.push(`  ${marks[standing.state]} ${step.title}${sayStep(step, standing)}`);
+  }
+  for (const [host, why] of left) lines.push(`  ${host} was lost and must be joined again: ${why}`);
+  if (executing !== undefined) lines.push(`  executed by ${executing}`);
+  else if (isUnfinished(record)) {
+    const again = `etcd-lifeboat ${plan.operation}`;
+    lines.push(`  go on: ${again} --resume ${plan.id}`, `  go back: ${again} --rollback ${plan.id}`);
+  }
+  lines.push(`  journal: ${place}`);
+  return text(lines);
+}
+
+const marks = {
+  pending: "[ ]",
+  started: "[>]",
+  failed: "[!]",
+  done: "[x]",
+  undoing: "[<]",
+  undone: "[-]",
+  left: "[?]",
+} as const satisfies Record<StepStanding["state"], string>;
+
+function sayEnd({ executing }: JournalRecord, ended: ReturnType<typeof standingOf>["ended"], changed: boolean): string {
+  if (executing !== undefined) return "at work";
+  if (ended === "done") return "done";
+  if (ended === "rolled-back") return "rolled back";
+  if (ended === "refused") return "stopped before anything was changed";
+  return changed ? "NOT FINISHED" : "stopped before anything was changed";
+}
+
+function sayStep({ host }: RunbookStep, { state, message, startedMs, endedMs }: StepStanding): string {
+  const took =
+    startedMs !== undefined && endedMs !== undefined ? ` (${formatDuration(Math.max(0, endedMs - startedMs))})` : "";
+  const why = message === undefined ? "" : `: ${message}`;
+  const where = state === "failed" && host !== undefined ? ` [${host}]` : "";
+  return `${took}${where}${why}`;
+}
+
+function text(lines: readonly string[]): string {
+  return lines.map((line) => `${escapeControls(line)}\n`).join("");
+}

@@ -1,0 +1,104 @@
+import { Fault } from "../faults.ts";
+import type { Host, RunResult } from "../host/host.ts";
+import { readHold, removeHold, writeHold } from "./hold.ts";
+import type { Service, ServiceRole } from "./service.ts";
+
+export type Argv = readonly [string, ...string[]];
+
+export interface CommandServiceOptions {
+  readonly name: string;
+  readonly role: ServiceRole;
+  readonly start: Argv;
+  readonly stop: Argv;
+  /** Exits with 0 while it runs and with 3 while it does not, as an LSB init script's status. */
+  readonly probe: Argv;
+  readonly disable?: Argv | undefined;
+  readonly enable?: Argv | undefined;
+  /** Of each command. */
+  readonly timeoutMs: number;
+  /** Directory of ours on the host: which operation holds it is written there. */
+  readonly stateDirectory: string;
+}
+
+/** A service that is run by commands of its site. It can be held where they disable and enable it. */
+export function openCommandService(host: Host, options: CommandServiceOptions): Service {
+  const { name, role, start, stop, probe, disable, enable, timeoutMs } = options;
+  const run = async (argv: Argv, signal: AbortSignal, keepGroup = false): Promise<RunResult> => {
+    const result = await host.run(argv, { timeoutMs, keepGroup, maxOutputBytes: 64 * 1024 }, signal);
+    if (!result.timedOut) return result;
+    throw new Fault(
+      "service-failed",
+      `${argv[0]} of ${name} on ${host.name} took longer than ${timeoutMs / 1000} s, and was killed`,
+    );
+  };
+  const must = async (what: string, argv: Argv, signal: AbortSignal, keepGroup = false): Promise<void> => {
+    const { status, signal: killed, stderr } = await run(argv, signal, keepGroup);
+    if (status === 0) return;
+    const how = status === undefined ? `was ended by ${killed ?? "a signal"}` : `exited with ${status}`;
+    const said = stderr.trim().slice(0, 500);
+    throw new Fault(
+      "service-failed",
+      `the ${what} command of ${name} on ${host.name} ${how}${said === "" ? "" : `: ${said}`}`,
+      {
+        hint: `run ${argv.join(" ")} on ${host.name} and see`,
+      },
+    );
+  };
+  return {
+    name,
+    role,
+    description: start[0],
+    canHold: disable !== undefined && enable !== undefined,
+    holdStops: false,
+    async state(signal) {
+      const [{ status, stderr }, heldBy] = [await run(probe, signal), await readHold(host, options, signal)];
+      if (status !== 0 && status !== 3) {
+        throw new Fault(
+          "service-unknown",
+          `whether ${name} runs on ${host.name} cannot be said: its probe exited with ${status ?? "a signal"}`,
+          {
+            hint: `it must exit with 0 while it runs and with 3 while it does not; it said: ${stderr.trim().slice(0, 200)}`,
+          },
+        );
+      }
+      const running = status === 0;
+      return {
+        running,
+        pids: [],
+        heldBy,
+        boots: heldBy === undefined ? "unknown" : "no",
+        detail: `its probe says that it ${running ? "runs" : "does not run"}`,
+        needsReload: false,
+        restarts: undefined,
+      };
+    },
+    async hold(operation, signal) {
+      if (disable === undefined) throw unholdable(name, host.name);
+      // Written first: what is disabled and not known to be ours would never be enabled again.
+      await writeHold(host, options, operation, signal);
+      await must("disable", disable, signal);
+    },
+    stop: async (signal) => await must("stop", stop, signal),
+    async release(signal) {
+      if ((await readHold(host, options, signal)) === undefined) return;
+      if (enable !== undefined) await must("enable", enable, signal);
+      await removeHold(host, options, signal);
+    },
+    async start(signal) {
+      const heldBy = await readHold(host, options, signal);
+      if (heldBy !== undefined)
+        throw new Fault("service-held", `${name} on ${host.name} is held by operation ${heldBy}`);
+      await must("start", start, signal, true);
+    },
+  };
+}
+
+function unholdable(name: string, host: string): Fault {
+  return new Fault(
+    "service-unholdable",
+    `nothing can keep ${name} on ${host} from coming back: it has no disable command`,
+    {
+      hint: `give it disable and enable under hosts.${host}`,
+    },
+  );
+}

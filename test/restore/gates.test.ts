@@ -1,0 +1,178 @@
+import { describe as suite, expect, test } from "vitest";
+import { judgeRestore, type Preflight } from "../../src/restore/gates.ts";
+import { describe, etcdOn, hostOf, liveFacts, nowMs, request, restoreFacts, service, sourceFacts } from "./facts.ts";
+
+function judge(facts: Parameters<typeof restoreFacts>[0] = {}, asked: Parameters<typeof request>[0] = {}): Preflight {
+  return judgeRestore(restoreFacts(facts), request(asked), describe);
+}
+
+function refused(preflight: Preflight): string {
+  return preflight.refusals.map(({ message, hint }) => `${message} | ${hint}`).join("\n");
+}
+
+test("a healthy cluster and a proven backup of it are refused nothing", () => {
+  const preflight = judge();
+  expect(preflight.refusals).toEqual([]);
+  expect(preflight.warnings).toEqual([]);
+  expect(preflight.targets.map(({ host, name }) => `${host} ${name}`)).toEqual(["h1 m1", "h2 m2", "h3 m3"]);
+  expect(preflight.minor).toBe("3.6");
+});
+
+suite("who will be a member", () => {
+  test("a member that no host carries is refused by name, since it would stay behind with the old data", () => {
+    const hosts = [hostOf("h1", "m1"), hostOf("h2", "m2")];
+    expect(refused(judge({ hosts }))).toContain('the running cluster has a member "m3", and no host');
+  });
+
+  test("a host that carries a member nobody knows is refused, with the names that are known", () => {
+    const hosts = [...restoreFacts().hosts.slice(0, 2), hostOf("h3", "wrong")];
+    expect(refused(judge({ hosts }))).toMatch(/host h3 carries a member "wrong".*known are: m1, m2, m3/);
+  });
+
+  test("the running cluster's peer URLs are kept, and the backup's differences are named", () => {
+    const source = sourceFacts({
+      members: sourceFacts().members.map((member) =>
+        member.name === "m2" ? { ...member, peerUrls: ["https://old.example:2380"] } : member,
+      ),
+    });
+    const preflight = judge({ source });
+    expect(preflight.targets[1]?.peerUrls).toEqual(["https://m2.example:2380"]);
+    expect(preflight.warnings.join()).toContain("m2 had the peer URLs https://old.example:2380 in the backup");
+  });
+
+  test("where nobody answers the backup's members count", () => {
+    const preflight = judge({ live: undefined, liveFault: "nobody answers" });
+    expect(preflight.refusals).toEqual([]);
+    expect(preflight.targets).toHaveLength(3);
+    expect(preflight.warnings.join()).toContain("etcd 3.6, which made the backup, is taken to be installed");
+  });
+
+  test("a learner is restored as a voter, and that is said", () => {
+    const live = liveFacts({
+      members: liveFacts().members.map((member) => ({ ...member, learner: member.name === "m3" })),
+    });
+    expect(judge({ live }).warnings).toContain("m3 was a learner; it is restored as a voter");
+  });
+});
+
+suite("what is restored", () => {
+  test("an unproven backup is refused until it is accepted by name", () => {
+    const source = sourceFacts({ unproven: "members disagreed" });
+    expect(refused(judge({ source }))).toContain("is not proven: members disagreed | take a proven backup");
+    const accepted = judge({ source }, { acceptUnproven: true });
+    expect(accepted.refusals).toEqual([]);
+    expect(accepted.warnings.join()).toContain("is not proven: members disagreed");
+  });
+
+  test("authentication, leases, alarms and a downgrade of the backup are said", () => {
+    const alarms = [{ memberId: 0xffn, kind: "NOSPACE" }];
+    const said = judge({
+      source: sourceFacts({ authEnabled: true, leases: 3, alarms, downgradeTarget: "3.5.0" }),
+    }).warnings;
+    expect(said.join("\n")).toMatch(
+      /authentication on[\s\S]*downgrade to 3\.5\.0[\s\S]*NOSPACE of member ff[\s\S]*3 leases/,
+    );
+  });
+});
+
+suite("the first revision", () => {
+  test("is above everything that was ever seen, whoever saw it", () => {
+    expect(judge().first).toMatchObject({ revision: 1_000_009_000n, bump: 1_000_004_000n });
+    expect(judge().first.why).toContain("above revision 9000 of the running cluster");
+    const highWater = { revision: 70_000n, seenMs: nowMs - 60_000, backup: "newest" };
+    expect(judge({ highWater }).first.revision).toBe(1_000_070_000n);
+    expect(judge({ live: undefined, highWater: undefined }).first.revision).toBe(1_000_005_000n);
+  });
+
+  test("grows with the time in which nobody looked", () => {
+    const days30 = 30 * 86_400;
+    const highWater = { revision: 8000n, seenMs: nowMs - days30 * 1000, backup: "newest" };
+    const source = sourceFacts({ takenMs: nowMs - days30 * 1000 });
+    expect(judge({ live: undefined, highWater, source }).first.revision).toBe(8000n + BigInt(days30 + 3600) * 2000n);
+  });
+
+  test("a revision that cannot be right is refused", () => {
+    const highWater = { revision: 2n ** 63n - 1n, seenMs: nowMs, backup: "nonsense" };
+    expect(refused(judge({ highWater }))).toContain(
+      "more than etcd can count: above revision 9223372036854775807 of nonsense",
+    );
+  });
+});
+
+suite("the hosts", () => {
+  const one = (changes: Parameters<typeof etcdOn>[1]): Parameters<typeof restoreFacts>[0] => {
+    const [first, ...others] = restoreFacts().hosts;
+    return { hosts: [{ ...first!, etcd: etcdOn("m1", changes) }, ...others] };
+  };
+
+  test("one that cannot be reached is refused", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const hosts = [{ ...first!, fault: "no route", etcd: undefined, services: [] }, ...others];
+    expect(refused(judge({ hosts }))).toContain("host h1 cannot be reached: no route");
+  });
+
+  test("a member without its log in the data directory keeps it elsewhere: it would be replayed over the restored data", () => {
+    expect(refused(judge(one({ hasWal: false })))).toMatch(/has no wal directory.*walDirectory/s);
+    expect(judge(one({ hasWal: false, walDirectory: "/opt/wal" })).refusals).toEqual([]);
+  });
+
+  test("room for the new beside the old is asked for, on each disk", () => {
+    expect(refused(judge(one({ freeBytes: 2 ** 30 })))).toContain("/var/lib/etcd on h1 has 1073741824 B free");
+    const apart = one({ walDirectory: "/opt/wal", sameDisk: false, walFreeBytes: 1000 });
+    expect(refused(judge(apart))).toContain("/opt/wal on h1 has 1000 B free");
+  });
+
+  test("a data directory that is not there, or cannot be renamed, is refused", () => {
+    expect(refused(judge(one({ owner: undefined, hasMember: false })))).toContain("/var/lib/etcd does not exist on h1");
+    expect(refused(judge(one({ memberIsMountPoint: true })))).toContain("is a file system of its own");
+  });
+
+  test("a host whose disk was lost has nothing to move aside, and is restored all the same", () => {
+    const preflight = judge(one({ hasMember: false, hasWal: false }));
+    expect(preflight.refusals).toEqual([]);
+    expect(preflight.warnings.join()).toContain("holds no member: there is nothing to move aside");
+  });
+
+  test("what a reboot would start is refused until the risk is accepted", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const hosts = [{ ...first!, services: [service("legacy", "client", { canHold: false })] }, ...others];
+    expect(refused(judge({ hosts }))).toContain("a reboot of h1 during the restore would start legacy");
+    expect(judge({ hosts }, { acceptRebootRisk: true }).warnings).toEqual([
+      "a reboot of h1 during the restore would start legacy",
+    ]);
+  });
+
+  test("a service that another operation holds is refused", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const hosts = [
+      { ...first!, services: [service("kube-apiserver", "api-server", { heldBy: "01OTHER" })] },
+      ...others,
+    ];
+    expect(refused(judge({ hosts }))).toContain("kube-apiserver on h1 is held by the operation 01OTHER");
+  });
+});
+
+suite("the minor", () => {
+  test("is that of the running members; several are refused", () => {
+    const live = liveFacts();
+    const mixed = live.members.map((member, index) => ({ ...member, version: index === 0 ? "3.7.1" : "3.6.16" }));
+    expect(refused(judge({ live: { ...live, members: mixed } }))).toContain("different minors: 3.6, 3.7");
+  });
+
+  test("nobody who tells it is refused, with the flag that helps", () => {
+    const source = sourceFacts({ serverVersion: undefined, storageVersion: undefined, clusterVersion: undefined });
+    expect(refused(judge({ live: undefined, source }))).toContain("--etcd-minor");
+    expect(judge({ live: undefined, source }, { minor: "3.4" })).toMatchObject({ refusals: [], minor: "3.4" });
+  });
+
+  test("a snapshot that the installed minor cannot start is refused", () => {
+    const live = liveFacts();
+    const older = { ...live, members: live.members.map((member) => ({ ...member, version: "3.5.35" })) };
+    expect(refused(judge({ live: older }))).toContain("the snapshot is of etcd 3.6, and etcd 3.5 is older");
+  });
+});
+
+test("what is lost is said in revisions and time", () => {
+  expect(judge().lost).toContain("4000 revisions: the cluster is at 9000, the backup, 3600000 ms old, at 5000");
+  expect(judge({ live: undefined }).lost).toContain("everything written since the backup");
+});

@@ -1,0 +1,39 @@
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { Etcd3 } from "etcd3";
+
+/**
+ * Behaves towards etcd as a kube-apiserver does, as far as a restore can tell: it keeps a watch on everything open, holds a lease, writes a key every two seconds, and
+ * says on /readyz whether etcd answers. `api-server.ts NAME PORT ENDPOINTS [CA CERT KEY]`.
+ */
+const [name = "", port = "", endpoints = "", ca, cert, key] = process.argv.slice(2);
+const credentials =
+  ca === undefined || cert === undefined || key === undefined
+    ? undefined
+    : { rootCertificate: readFileSync(ca), certChain: readFileSync(cert), privateKey: readFileSync(key) };
+const client = new Etcd3({ hosts: endpoints.split(","), ...(credentials && { credentials }) });
+// What fails is tried again for as long as it lives; /readyz tells.
+process.on("unhandledRejection", () => undefined);
+
+const lease = client.lease(15);
+lease.on("lost", () => process.exit(1));
+await lease.put(`/registry/masterleases/${name}`).value(name);
+const watcher = await client.watch().prefix("/registry/").create();
+watcher.on("error", () => undefined);
+setInterval(() => {
+  client
+    .put(`/registry/leases/${name}`)
+    .value(new Date().toISOString())
+    .then(
+      () => undefined,
+      () => undefined,
+    );
+}, 2000);
+
+createServer((request, response) => {
+  client.get("/registry/health").then(
+    () => response.writeHead(request.url === "/readyz" ? 200 : 404).end("ok"),
+    (error: unknown) => response.writeHead(500).end(String(error)),
+  );
+}).listen(Number(port), "127.0.0.1");
+process.on("SIGTERM", () => process.exit(0));

@@ -1,0 +1,101 @@
+import { spawn } from "node:child_process";
+import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/**
+ * Commands of a service, as a host without systemd has them: `service.ts start|stop|probe|disable|enable DIRECTORY`. The directory's service.json says what to run;
+ * `supervised` is started again within a second whenever it ends, as Restart=always does, until it is stopped or disabled. `kill` and `lie` are what a careless
+ * configuration gives as stop and probe.
+ */
+export interface ServiceFile {
+  readonly argv: readonly string[];
+  readonly supervised?: boolean;
+}
+
+const [action = "", directory = ""] = process.argv.slice(2);
+const at = (name: string): string => join(directory, name);
+const read = (name: string): string | undefined => (existsSync(at(name)) ? readFileSync(at(name), "utf8") : undefined);
+
+/** pid and start time, so that another process with the same number is not ours. */
+function identify(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? undefined : `${pid} ${fields[19]}`;
+  } catch {
+    return undefined;
+  }
+}
+
+function running(file: string): number | undefined {
+  const known = read(file);
+  const pid = Number(known?.split(" ")[0]);
+  return known !== undefined && identify(pid) === known ? pid : undefined;
+}
+
+function launch(argv: readonly string[], file: string): void {
+  const log = openSync(at("log"), "a");
+  const [program = "", ...args] = argv;
+  const child = spawn(program, args, { detached: true, stdio: ["ignore", log, log], cwd: directory });
+  child.unref();
+  if (child.pid === undefined) throw new Error(`${program} did not start`);
+  writeFileSync(at(file), identify(child.pid) ?? "");
+}
+
+async function end(file: string): Promise<void> {
+  const pid = running(file);
+  if (pid === undefined) return;
+  process.kill(pid, "SIGTERM");
+  for (let waitedMs = 0; running(file) !== undefined; waitedMs += 50) {
+    if (waitedMs > 30_000) process.kill(pid, "SIGKILL");
+    await sleep(50);
+  }
+}
+
+async function main(): Promise<number> {
+  const service = JSON.parse(read("service.json") ?? "{}") as ServiceFile;
+  switch (action) {
+    case "start":
+      if (existsSync(at("disabled"))) {
+        process.stderr.write("it is disabled\n");
+        return 1;
+      }
+      if (running("pid") !== undefined) return 0;
+      launch(
+        service.supervised === true ? [process.execPath, import.meta.filename, "supervise", directory] : service.argv,
+        "pid",
+      );
+      return 0;
+    case "supervise":
+      while (!existsSync(at("disabled"))) {
+        if (running("child") === undefined) launch(service.argv, "child");
+        await sleep(200);
+      }
+      await end("child");
+      return 0;
+    case "stop":
+      await end("pid");
+      if (service.supervised === true) await end("child");
+      return 0;
+    case "kill":
+      // What an operator does who knows nothing of the supervisor.
+      await end("child");
+      return 0;
+    case "lie":
+      return 3;
+    case "probe":
+      return running("pid") === undefined && running("child") === undefined ? 3 : 0;
+    case "disable":
+      writeFileSync(at("disabled"), "");
+      return 0;
+    case "enable":
+      rmSync(at("disabled"), { force: true });
+      return 0;
+    default:
+      process.stderr.write(`no action ${action}\n`);
+      return 2;
+  }
+}
+
+process.exitCode = await main();
