@@ -29,7 +29,7 @@ const standins = fileURLToPath(new URL("../standins", import.meta.url));
 const serviceProgram = join(standins, "service.ts");
 
 /** The commands of a service in its directory, as a configuration names them. */
-export function commandsOf(directory: string): {
+function commandsOf(directory: string): {
   start: [string, ...string[]];
   stop: [string, ...string[]];
   probe: [string, ...string[]];
