@@ -7,6 +7,7 @@ import type { Clock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
 import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
+import { etcdutlBuilder } from "./datadir/etcdutl.ts";
 import { lifeboatBuilder } from "./datadir/lifeboat.ts";
 import type { Emit } from "./events.ts";
 import { stepFailpoint } from "./failpoints.ts";
@@ -18,8 +19,12 @@ import type { OpenHost, RestoreDependencies } from "./restore/restore.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
 import type { Journals } from "./runbook/journal.ts";
 import type { JsonObject } from "./runbook/runbook.ts";
+import type { StockRestorers } from "./stock/stock.ts";
+import { openLocalTools } from "./stock/local.ts";
 import { openCommandService } from "./service/command.ts";
 import type { Service, ServiceRole } from "./service/service.ts";
+import { openStaticPod } from "./service/static-pod.ts";
+import { openSystemdService } from "./service/systemd.ts";
 
 /** The part of the composition root that restore and upgrade need: hosts, their services, journals, builders. */
 
@@ -45,6 +50,7 @@ export async function openRestore(
   config: Config,
   tools: Pick<Tools, "backup" | "lock" | "clock">,
   parts: RestoreParts,
+  env: Readonly<Record<string, string | undefined>>,
 ): Promise<RestoreDependencies> {
   const backup = await tools.backup(parts.emit);
   return {
@@ -53,7 +59,9 @@ export async function openRestore(
     observe: backup.observe,
     hosts: Object.entries(config.hosts).map(([name, host]) => openHost(name, host)),
     source: parts.source,
-    builder: openBuilder(parts.builder),
+    builder: openBuilder(parts.builder, () =>
+      openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
+    ),
     workDirectory: workDirectoryOf(config, parts.id),
     repository: parts.repository === undefined ? undefined : { id: parts.repository, lock: await tools.lock(), backup },
     hook: async (phase, facts, signal) => await runHook(config, phase, facts, signal),
@@ -87,7 +95,7 @@ function openHost(name: string, config: HostConfig): OpenHost {
 
 function openService(
   host: Host,
-  { stateDirectory }: HostConfig,
+  { stateDirectory, manifests }: HostConfig,
   name: string,
   role: ServiceRole,
   way: ServiceWay,
@@ -96,17 +104,16 @@ function openService(
     case "command":
       return openCommandService(host, { ...way, name, role, stateDirectory });
     case "systemd":
+      return openSystemdService(host, { name, role, unit: way.unit });
     case "static-pod":
-      throw new Fault(
-        "config-invalid",
-        `services of the kind ${way.kind} are not in this version of etcd-lifeboat: ${name} of ${host.name}`,
-      );
+      return openStaticPod(host, { name, role, pod: way.pod, manifests });
   }
 }
 
-function openBuilder(name: string | undefined): DataDirectoryBuilder {
+function openBuilder(name: string | undefined, stock: () => StockRestorers): DataDirectoryBuilder {
   if (name === undefined || name === "lifeboat") return lifeboatBuilder();
-  throw new Fault("usage", `there is no builder "${name}"`, { hint: "there is: lifeboat" });
+  if (name === "etcdutl") return etcdutlBuilder(stock());
+  throw new Fault("usage", `there is no builder "${name}"`, { hint: "there are: lifeboat, etcdutl" });
 }
 
 /** Exit statuses with which a hook says something; 0 is silence. */

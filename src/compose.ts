@@ -116,7 +116,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     scanAny: (file, probe, stop) => runTask({ kind: "scan-snapshot", path: file, probe, expectSeal: undefined }, stop),
     journals: (emit) => openJournals(config, localAuthor(version), systemClock, emit),
     async restore(parts) {
-      return await openRestore(config, this, parts);
+      return await openRestore(config, this, parts, env);
     },
     hook: async (phase, facts, stop) => await runHook(config, phase, facts, stop),
     removeWork: async (id) => await removeWork(config, id),

@@ -296,10 +296,14 @@ export async function unlockRepository(scope: LockScope, seen: LockLog, signal: 
 
 /** A lock that is held and renewed until it is disposed, which releases it. */
 export interface HeldLock extends AsyncDisposable {
-  /** Renews it no more and leaves it held: the operation stopped amid changes, and goes on later under the same id. */
-  abandon(): Promise<void>;
   /** Aborted with a Fault when the lock was taken away or could not be renewed for too long. */
   readonly lost: AbortSignal;
+}
+
+/** The lock of an operation that can stop amid changes and go on in another process. */
+export interface OperationLock extends HeldLock {
+  /** Renews it no more and leaves it held; it is taken up again under the same id. */
+  abandon(): Promise<void>;
 }
 
 /**
@@ -313,7 +317,7 @@ export async function acquireLock(
   lapses: boolean,
   signal: AbortSignal,
   own?: string,
-): Promise<HeldLock> {
+): Promise<OperationLock> {
   const id = own ?? scope.newId();
   await append(
     scope,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { BuiltCluster, BuiltMember } from "../datadir/datadir.ts";
 import { minorOf } from "../datadir/minors.ts";
 import { Fault } from "../faults.ts";
-import { acquireLock, type HeldLock } from "../repository/lock.ts";
+import { acquireLock, type OperationLock } from "../repository/lock.ts";
 import type { RunbookPlan } from "../runbook/runbook.ts";
 import type { OpenHost, OpenService, RestoreDependencies } from "./restore.ts";
 import type { Fetched } from "./source.ts";
@@ -19,7 +19,7 @@ export class RestoreWork {
   /** Aborted with a fault when the lock was taken away: somebody else may be at work on the cluster. */
   readonly lost: AbortSignal;
   readonly #losing = new AbortController();
-  #lock: HeldLock | undefined;
+  #lock: OperationLock | undefined;
   #fetched: Fetched | undefined;
   #built: BuiltCluster | undefined;
 
