@@ -114,6 +114,6 @@ async function observeEtcd(
     freeBytes: room?.freeBytes,
     walFreeBytes: walRoom?.freeBytes,
     sameDisk: room !== undefined && room.device === walRoom?.device,
-    asides: (names ?? []).filter((name) => /^member\.before-restore-/.test(name)),
+    asides: (names ?? []).filter((name) => name.startsWith("member.before-restore-")),
   };
 }
