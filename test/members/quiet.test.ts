@@ -2,7 +2,9 @@ import { expect, test } from "vitest";
 import { judgeQuiet, neverCalled } from "../../src/cluster/quiet.ts";
 import type { ClientCalls } from "../../src/etcd/etcd.ts";
 
-function calls(changes: Partial<ClientCalls> & { readonly methods?: Readonly<Record<string, number>> } = {}): ClientCalls {
+function calls(
+  changes: Partial<ClientCalls> & { readonly methods?: Readonly<Record<string, number>> } = {},
+): ClientCalls {
   const byMethod = new Map(Object.entries(changes.methods ?? { Range: 10, Txn: 5 }));
   const sum = [...byMethod.values()].reduce((total, count) => total + count, 0);
   return { startedSeconds: 100, calls: sum, byMethod, openStreams: 0, watchers: 0, ...changes };
