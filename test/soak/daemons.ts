@@ -75,7 +75,12 @@ async function soak(): Promise<void> {
   const nodes: Node[] = [];
   for (let number = 1; number <= count; number += 1) nodes.push(await openNode(stack, number, cluster, s3, faults));
   stack.use(startWriter(cluster));
-  await Promise.all(nodes.map(async ({ daemon }) => await daemon.start(clockOf(chance))));
+  // In an empty repository each daemon begins with the slot it finds, and nothing before it is missed: one begins, the others join.
+  const [first, ...others] = nodes;
+  const begun = first?.daemon.next("backup.committed", undefined, 300_000);
+  await first?.daemon.start(clockOf(chance));
+  await begun;
+  for (const { daemon } of others) await daemon.start(clockOf(chance));
   const endMs = performance.now() + slotsWanted * everySeconds * 1000;
   const { counts } = await disturb(chance, disturbances(nodes, s3, faults), {
     pauseMs: [300, 2500],
