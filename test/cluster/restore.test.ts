@@ -38,7 +38,7 @@ for (const minor of minors) {
 }
 
 describe("three members with TLS and API servers", () => {
-  test("everything goes back, and the API servers are last", async () => {
+  test("everything goes back, and the API servers are last", { timeout: 400_000 }, async () => {
     await using site = await openRestorable({ minor: "3.6", members: 3, tls: true, apiServers: true });
     const { cluster } = site;
     await cluster.put("kept", "then");
