@@ -113,6 +113,8 @@ async function openLock(tools: Tools, signal: AbortSignal): Promise<LockScope> {
 
 /** Throws `paused`, `locked` or `lock-damaged` when no backup may begin now. */
 export async function refuseClosed(tools: Tools, signal: AbortSignal): Promise<void> {
+  // Another cluster's repository is named as that, before its lock is found to be another's.
+  await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal);
   const closed = closedGate(await look(tools, signal), "backup", describe);
   if (closed !== undefined) throw closed;
 }
