@@ -1,0 +1,119 @@
+import { readdir } from "node:fs/promises";
+import { expect, test } from "vitest";
+import type { Ended } from "./command.ts";
+import { openRestorable, type Restorable } from "./restorable.ts";
+
+/** Each starts the command some ten times. */
+const slow = { timeout: 400_000 };
+const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
+
+function ended({ status, stdout, stderr }: Ended, expected: number): void {
+  expect(status, stdout + stderr).toBe(expected);
+}
+
+/** A cluster of one with an API server, a backup of `then`, and `now` written since. */
+async function openDamaged(): Promise<Restorable> {
+  const site = await openRestorable({ minor: "3.6", members: 1, apiServers: true });
+  await site.cluster.put("kept", "then");
+  ended(await site.site.run(["backup"]), 0);
+  await site.cluster.put("kept", "now");
+  return site;
+}
+
+/** Runs a restore that dies at a place of its plan, and says what kills it. */
+async function dieAt({ site }: Restorable, place: string, ...args: readonly string[]): Promise<void> {
+  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: `step ${place}` };
+  const { signal, stderr } = await site.run(["restore", ...confirmed, ...args], { env });
+  expect(signal, `${place} was not reached:\n${stderr}`).toBe("SIGKILL");
+}
+
+async function asides({ cluster }: Restorable): Promise<readonly string[]> {
+  const names = await readdir(cluster.members[0]?.dataDirectory ?? "");
+  return names.filter((name) => name.startsWith("member")).toSorted();
+}
+
+test("a restore that was killed with the old data aside is resumed, and ends as one that was not", slow, async () => {
+  await using site = await openDamaged();
+  await dieAt(site, "swap.h1 after perform");
+  // Held: nothing starts in the meantime, and nobody else begins.
+  expect(await site.runs("etcd1")).toBe(false);
+  expect(await site.runs("api1")).toBe(false);
+  ended(await site.site.run(["restore", ...confirmed]), 11);
+  ended(await site.site.run(["backup"]), 11);
+  ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+  expect(await site.cluster.get("kept")).toBe("then");
+  expect(await site.runs("api1")).toBe(true);
+  ended(await site.site.run(["backup"]), 0);
+});
+
+test(
+  "a restore that was killed with the new members up, and no client answered, is taken back to the old data",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    await dieAt(site, "healthy after done");
+    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    expect(await site.cluster.get("kept")).toBe("now");
+    expect(await site.runs("api1")).toBe(true);
+    expect(await asides(site)).toEqual(["member"]);
+    // The old history goes on where it was.
+    ended(await site.site.run(["backup"]), 0);
+  },
+);
+
+test(
+  "once a client was answered from the restored data it is too late to take it back, and the restore can be finished",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    await dieAt(site, "start.h1.kube-apiserver after perform");
+    const refused = await site.site.run(["restore", "--rollback", ...confirmed]);
+    ended(refused, 4);
+    expect(refused.stderr).toContain("clients may have seen the restored data");
+    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    expect(await site.cluster.get("kept")).toBe("then");
+  },
+);
+
+test(
+  "an API server that its stop command only kills, and whose probe lies, is heard by etcd, and nothing is moved",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    const [host] = Object.values(site.site.config.hosts ?? {});
+    const command = host?.services?.[0]?.command;
+    if (command === undefined) throw new Error("the site has no API server");
+    command.stop[2] = "kill";
+    command.probe[2] = "lie";
+    delete command.disable;
+    delete command.enable;
+    const stopped = await site.site.run(["restore", ...confirmed, "--accept-reboot-risk"]);
+    ended(stopped, 5);
+    expect(stopped.stderr).toMatch(/somebody still talks to etcd: .*etcd1 (?:answered|has)/);
+    expect(await asides(site)).toEqual(["member", expect.stringMatching(/^member\.restore-/)]);
+    expect(await site.cluster.get("kept")).toBe("now");
+    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    expect(await asides(site)).toEqual(["member"]);
+    expect(await site.cluster.get("kept")).toBe("now");
+  },
+);
+
+test("a plan touches nothing, and a name that is not the cluster's stops before anything", slow, async () => {
+  await using site = await openDamaged();
+  const before = await site.cluster.revision();
+  const planned = await site.site.run(["restore", "--plan", "--json"]);
+  ended(planned, 0);
+  const { plan, refusals, lost } = JSON.parse(planned.stdout) as {
+    plan: { steps: { id: string }[] };
+    refusals: unknown[];
+    lost: string;
+  };
+  expect(refusals).toEqual([]);
+  expect(lost).toMatch(/\d+ revisions/);
+  expect(plan.steps.map(({ id }) => id)).toContain("swap.h1");
+  const wrong = await site.site.run(["restore", "--yes", "--confirm-cluster", "other"]);
+  ended(wrong, 4);
+  expect(await asides(site)).toEqual(["member"]);
+  expect(await site.runs("api1")).toBe(true);
+  expect(await site.cluster.revision()).toBeGreaterThanOrEqual(before);
+});
