@@ -14,6 +14,7 @@ import { manifestsOf, openSite, type Site } from "./site.ts";
 const large: readonly string[] = ["3.4", "3.6"];
 
 interface BackupAnswer {
+  readonly copies: readonly unknown[];
   readonly schema: string;
   readonly backup: string;
   readonly lineage: string;
@@ -83,7 +84,8 @@ describe.each(minors)("etcd %s", { timeout: 180_000 }, (minor) => {
 
     const list = await site.json<{ backups: readonly unknown[]; refused: readonly unknown[] }>(["list"]);
     // What members said is told of the run, and later by show.
-    const { schema: _, reason, agreeing, diverged, ...listed } = backup;
+    const { schema: _, reason, agreeing, diverged, copies, ...listed } = backup;
+    expect(copies).toEqual([]);
     expect(agreeing.length * 2, reason).toBeGreaterThan(cluster.members.length);
     expect(diverged).toEqual([]);
     expect(list).toMatchObject({ schema: "etcd-lifeboat/list/v1", refused: [], backups: [listed] });
