@@ -351,6 +351,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--tools <directory>", "where etcd's own programs are; then PATH")
     .action(async (options: RestoreOptions) => onStatus(await restoreCommand(environment, options)));
   // What follows `status` belongs to it, though both know --config.
+  program.enablePositionalOptions();
   restore.enablePositionalOptions();
   common(
     command(
