@@ -1,4 +1,3 @@
-import { CreateBucketCommand, ListObjectVersionsCommand, PutObjectLockConfigurationCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.ts";
 import { formatDuration, formatTime } from "../../src/format.ts";
@@ -14,7 +13,7 @@ import {
 } from "../../src/repository/lock.ts";
 import type { Store } from "../../src/store/store.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
-import { openBucket } from "../store/gateway.ts";
+import { makeLockedBucket, openBucket, versionsOf } from "../store/gateway.ts";
 
 /** The lock in buckets that keep every version, and in one where nothing can be removed at all. */
 
@@ -36,18 +35,7 @@ async function versioned(): Promise<Store> {
 }
 
 async function locked(): Promise<Store> {
-  const client = gateway.client();
-  await client.send(new CreateBucketCommand({ Bucket: "locked", ObjectLockEnabledForBucket: true }));
-  await client.send(
-    new PutObjectLockConfigurationCommand({
-      Bucket: "locked",
-      ObjectLockConfiguration: {
-        ObjectLockEnabled: "Enabled",
-        Rule: { DefaultRetention: { Mode: "COMPLIANCE", Days: 1 } },
-      },
-    }),
-  );
-  client.destroy();
+  await makeLockedBucket(gateway, "locked");
   return openBucket(gateway, { bucket: "locked" }).store;
 }
 
@@ -81,13 +69,9 @@ describe.each([
     await unlockRepository(scope, await readLock(scope, signal), signal);
     expect(await why()).toBeUndefined();
     await dead[Symbol.asyncDispose]();
-    const client = gateway.client();
-    const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
-    client.destroy();
-    expect(DeleteMarkers).toEqual([]);
-    expect(Versions.map(({ Key = "" }) => Key).toSorted((a, b) => (a < b ? -1 : 1))).toEqual(
-      [1, 2, 3, 4, 5, 6].map((n) => `site/backups/coordination/lock/00000000${n}.json`),
-    );
+    const { keys, deleted } = await versionsOf(gateway, bucket);
+    expect(deleted).toEqual([]);
+    expect(keys).toEqual([1, 2, 3, 4, 5, 6].map((n) => `site/backups/coordination/lock/00000000${n}.json`));
   });
 });
 

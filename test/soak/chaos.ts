@@ -40,16 +40,19 @@ export interface Disturbed {
   readonly counts: ReadonlyMap<string, number>;
 }
 
-/** Disturbs, one after another with a pause between them, as long as `going` says so. Every one is told as it ends. */
+/** Disturbs, one after another with a pause between them that begins when all is calm again, as long as `going` says so. Every one is told as it ends. */
 export async function disturb(
   chance: Chance,
   disturbances: readonly Disturbance[],
   {
     pauseMs,
+    calm,
     going,
     say,
   }: {
     readonly pauseMs: readonly [number, number];
+    /** Resolves when what is disturbed works again as it should: what never comes to rest shows only that nothing works without rest. */
+    readonly calm: () => Promise<void>;
     readonly going: () => boolean;
     readonly say: (line: string) => void;
   },
@@ -57,6 +60,7 @@ export async function disturb(
   const counts = new Map(disturbances.map(({ name }) => [name, 0]));
   const bag = disturbances.flatMap((disturbance) => Array.from({ length: disturbance.weight }, () => disturbance));
   while (going()) {
+    await calm();
     await sleep(chance.between(...pauseMs));
     if (!going()) break;
     const { name, draw } = chance.pick(bag);

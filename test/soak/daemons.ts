@@ -15,7 +15,7 @@ import { openSoakDaemon, type SoakDaemon } from "./daemon-process.ts";
 import { findRepeatedWork } from "./repeated.ts";
 
 /**
- * Several daemons with one configuration against one etcd and one S3 server, with a slot every second or two, while they are stopped, continued and
+ * Several daemons with one configuration against one etcd and one S3 server, with a slot every two seconds, while they are stopped, continued and
  * killed, their clocks differ, the store answers late or twice, and each of them loses the store or etcd for a while. Afterwards every slot was committed once or
  * is told as failed or missed; none twice; and work that was done twice is counted with its cause.
  *
@@ -29,7 +29,7 @@ const flag = (name: string, fallback: string): string => {
 };
 const slotsWanted = Number(flag("--slots", "2000"));
 const count = Number(flag("--daemons", "3"));
-const everySeconds = Number(flag("--every", "1"));
+const everySeconds = Number(flag("--every", "2"));
 const seed = Number(flag("--seed", String(Math.floor(Date.now() / 1000) % 100_000)));
 const runs = flag("--write", "");
 const repository = fileURLToPath(new URL("../..", import.meta.url));
@@ -83,11 +83,12 @@ async function soak(): Promise<void> {
   for (const { daemon } of others) await daemon.start(clockOf(chance));
   const endMs = performance.now() + slotsWanted * everySeconds * 1000;
   const { counts } = await disturb(chance, disturbances(nodes, s3, faults), {
-    pauseMs: [300, 2500],
+    pauseMs: [0, 2000 * everySeconds],
+    calm: async () => await servedMore(nodes, 2),
     going: () => performance.now() < endMs,
     say,
   });
-  await oneMore(nodes);
+  await servedMore(nodes, 1);
   for (const { daemon } of nodes) {
     const end = await daemon.stop();
     if (end !== 0) throw new Error(`${daemon.name} ended with ${end} after SIGTERM`);
@@ -96,16 +97,18 @@ async function soak(): Promise<void> {
   await check(lines, [...counts].map(([name, times]) => `${name} ${times}`).join(", "));
 }
 
-/** All is well again: somebody serves the next slot. */
-async function oneMore(nodes: readonly Node[]): Promise<void> {
-  const committed = async (): Promise<number> => {
-    const lines = await Promise.all(nodes.map(async ({ daemon }) => await daemon.lines()));
-    return lines.flat().filter(({ event }) => event === "backup.committed").length;
+/** All is well again: somebody serves so many of the next slots. */
+async function servedMore(nodes: readonly Node[], slots: number): Promise<void> {
+  const linesNow = async (): Promise<readonly (readonly LogLine[])[]> =>
+    await Promise.all(nodes.map(async ({ daemon }) => await daemon.lines()));
+  const seen = (await linesNow()).map(({ length }) => length);
+  const served = async (): Promise<number> => {
+    const since = (await linesNow()).flatMap((lines, index) => lines.slice(seen[index]));
+    return since.filter(({ event }) => event === "backup.committed").length;
   };
-  const before = await committed();
   const untilMs = performance.now() + 300_000;
-  while ((await committed()) === before) {
-    if (performance.now() > untilMs) throw new Error("no backup after all was well again");
+  while ((await served()) < slots) {
+    if (performance.now() > untilMs) throw new Error(`not ${slots} backups after all was well again`);
     await sleep(200);
   }
 }
@@ -319,6 +322,9 @@ async function check(daemons: readonly (readonly LogLine[])[], disturbed: string
   const repeated = work.unexplained.map((slot) => `${slot} was done twice without a cause`);
   const wrong = [...lost, ...twice, ...vanished, ...repeated, ...strange.map(({ text }) => String(text))];
   if (damaged > 0 || wrong.length > 0) throw new Error(`not as it should be: ${wrong.slice(0, 20).join("\n")}`);
+  // What is told as missed is accounted for; where most of it is, nothing is shown of claims.
+  if (3 * account.committed < account.slots)
+    throw new Error(`${account.committed} of ${account.slots} slots committed`);
   if (verified.results.length !== names.length) throw new Error("not every backup was verified");
   say(`every slot is accounted for, after ${Math.round((performance.now() - began) / 60_000)} minutes`);
   if (runs !== "") await writeFile(join(repository, "docs/runs", runs), `${said.join("\n")}\n`);

@@ -1,4 +1,9 @@
-import { ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
+import {
+  CreateBucketCommand,
+  ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
+  PutObjectLockConfigurationCommand,
+} from "@aws-sdk/client-s3";
 import { openS3Store } from "../../src/store/s3.ts";
 import type { S3Options } from "../../src/store/s3.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -40,4 +45,33 @@ export async function makeBucket(
 ): Promise<Bucket> {
   await s3.createBucket(options.bucket);
   return openBucket(s3, options);
+}
+
+/** A new bucket in which every object is locked for a day. */
+export async function makeLockedBucket(s3: TestS3, bucket: string): Promise<void> {
+  const client = s3.client();
+  await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: true }));
+  await client.send(
+    new PutObjectLockConfigurationCommand({
+      Bucket: bucket,
+      ObjectLockConfiguration: {
+        ObjectLockEnabled: "Enabled",
+        Rule: { DefaultRetention: { Mode: "COMPLIANCE", Days: 1 } },
+      },
+    }),
+  );
+  client.destroy();
+}
+
+/** Every version of every object in a bucket, by its key in order, and the marks of deleted ones. */
+export async function versionsOf(
+  s3: TestS3,
+  bucket: string,
+): Promise<{ readonly keys: readonly string[]; readonly deleted: readonly string[] }> {
+  const client = s3.client();
+  const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+  client.destroy();
+  const names = (found: readonly { readonly Key?: string | undefined }[]): readonly string[] =>
+    found.map(({ Key = "" }) => Key).toSorted((a, b) => (a < b ? -1 : 1));
+  return { keys: names(Versions), deleted: names(DeleteMarkers) };
 }

@@ -1,17 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import {
-  CreateBucketCommand,
-  ListObjectVersionsCommand,
-  PutObjectLockConfigurationCommand,
-  PutObjectRetentionCommand,
-} from "@aws-sdk/client-s3";
+import { PutObjectRetentionCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { age, command, expire, listed, openPlace, plantAll, type Place } from "../cluster/retention.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
 import { pieces } from "../contracts/store.ts";
 import { namesIn } from "../repository/plant.ts";
+import { makeLockedBucket, versionsOf } from "./gateway.ts";
 
 /** The real command against a real S3 server, whose own dates decide; files are made older where a test needs days. */
 
@@ -23,21 +19,6 @@ afterAll(async () => await rm(root, { recursive: true, force: true }));
 
 async function count(place: Place, part: string): Promise<number> {
   return (await namesIn(place.store)).filter((name) => name.includes(part)).length;
-}
-
-async function lockBucket(server: TestS3, bucket: string): Promise<void> {
-  const client = server.client();
-  await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: true }));
-  await client.send(
-    new PutObjectLockConfigurationCommand({
-      Bucket: bucket,
-      ObjectLockConfiguration: {
-        ObjectLockEnabled: "Enabled",
-        Rule: { DefaultRetention: { Mode: "COMPLIANCE", Days: 1 } },
-      },
-    }),
-  );
-  client.destroy();
 }
 
 describe.each(["plain", "versioned"] as const)("in a %s bucket", (kind) => {
@@ -74,10 +55,7 @@ describe.each(["plain", "versioned"] as const)("in a %s bucket", (kind) => {
     const verified = await command(place, ["verify", "--level", "bytes"]);
     expect(verified.status, verified.stdout).toBe(0);
     if (kind === "versioned") {
-      const client = server.client();
-      const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: "backups" }));
-      client.destroy();
-      const old = Versions.filter(({ Key = "" }) => Key.endsWith(`/${names[0]}.json`));
+      const old = (await versionsOf(server, "backups")).keys.filter((key) => key.endsWith(`/${names[0]}.json`));
       expect(old.length, "what was removed is a noncurrent version").toBeGreaterThan(0);
     }
   });
@@ -103,7 +81,7 @@ describe("in a locked bucket", () => {
     "what is locked by the %s retention is kept until its lock ends, and that is no error",
     async (kind) => {
       await using server = await startS3();
-      await lockBucket(server, "locked");
+      await makeLockedBucket(server, "locked");
       const place = await openPlace(root, { server, bucket: "locked" });
       const planted = await plantAll(place, 5);
       const lockedUntil = new Date(Math.floor(Date.now() / 1000) * 1000 + 20 * 86_400_000);
@@ -129,7 +107,7 @@ describe("in a locked bucket", () => {
 
   test("a name that is taken is told as taken, though the store calls it a missing right", async () => {
     await using server = await startS3();
-    await lockBucket(server, "locked");
+    await makeLockedBucket(server, "locked");
     const { store } = await openPlace(root, { server, bucket: "locked" });
     const { signal } = new AbortController();
     await store.create("fence", Buffer.from("one"), signal);
@@ -144,14 +122,12 @@ describe("in a locked bucket", () => {
 
   test("with versions, a delete marker hides what expired, and its bytes stay", async () => {
     await using server = await startS3({ versioning: true });
-    await lockBucket(server, "locked");
+    await makeLockedBucket(server, "locked");
     const place = await openPlace(root, { server, bucket: "locked" });
     const planted = await plantAll(place, 4);
     expect((await expire(place)).outcome).toMatchObject({ expired: 2, locked: 0 });
     expect(await listed(place)).toEqual(planted.slice(2).map(({ backup }) => backup));
-    const client = server.client();
-    const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: "locked" }));
-    client.destroy();
-    expect(Versions.filter(({ Key = "" }) => Key.endsWith(`/${planted[0]?.backup}.json`)).length).toBeGreaterThan(0);
+    const { keys } = await versionsOf(server, "locked");
+    expect(keys.filter((key) => key.endsWith(`/${planted[0]?.backup}.json`)).length).toBeGreaterThan(0);
   });
 });
