@@ -35,8 +35,8 @@ say(`troubles: ${JSON.stringify(troubles)}`);
 /** What a process needs in its first hour it may keep; afterwards a fake's object may cost so much of the heap, and everything else nothing but noise. */
 const heapPerObject = 2000;
 const noiseBytes = 8e6;
-/** Buffers of files and compressors are freed when it suits their threads. */
-const noiseOutsideBytes = 64e6;
+/** Buffers of files and compressors that are in use just then. */
+const noiseOutsideBytes = 16e6;
 const noiseHandles = 3;
 const [, steady, ...later] = result.held;
 const wrong: string[] = [];
