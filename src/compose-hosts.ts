@@ -63,7 +63,11 @@ export async function openRestore(
       openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
     ),
     workDirectory: workDirectoryOf(config, parts.id),
-    repository: parts.repository === undefined ? undefined : { id: parts.repository, lock: await tools.lock(), backup },
+    // The operation holds the lock that keeps scans apart: its own backups need no other.
+    repository:
+      parts.repository === undefined
+        ? undefined
+        : { id: parts.repository, lock: await tools.lock(), backup: { ...backup, holdScan: undefined } },
     hook: async (phase, facts, signal) => await runHook(config, phase, facts, signal),
     clock: tools.clock,
     emit: parts.emit,

@@ -51,6 +51,7 @@ import { openMetrics } from "./telemetry/metrics.ts";
 import { openPings, type PingOptions, type Pings } from "./telemetry/pings.ts";
 import { openProgress } from "./telemetry/progress.ts";
 import { statusPage } from "./telemetry/status-page.ts";
+import { openStepLines } from "./telemetry/steps.ts";
 import { openStatus } from "./telemetry/status.ts";
 import { runTask } from "./workers/worker.ts";
 
@@ -257,7 +258,7 @@ async function readIdentities({ repository }: Config, env: Console["env"]): Prom
   return reference === undefined ? [] : parseIdentities((await readSecret(reference, env)).reveal());
 }
 
-/** What a command prints while it works: progress on a terminal, warnings always. */
+/** What a command prints while it works: progress on a terminal; warnings and the steps of an operation always. */
 function openConsoleListener(console: Console): { readonly emit: Emit; readonly close: () => void } {
   const progress = openProgress({
     stream: { write: console.err },
@@ -265,8 +266,17 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
     env: console.env,
     columns: console.columns,
   });
+  const steps = openStepLines((line) => {
+    progress.clear();
+    console.err(line);
+  }, systemClock);
+  const close = (): void => {
+    steps.close();
+    progress.close();
+  };
   const emit = fanOut([
     progress.listen,
+    steps.listen,
     (event) => {
       if (event.name === "member.diverged") {
         progress.clear();
@@ -283,7 +293,7 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
       }
     },
   ]);
-  return { emit, close: progress.close };
+  return { emit, close };
 }
 
 /** The daemon: schedules, observation and pages, until the signal is aborted or one of them fails. It closes the tools. */

@@ -336,7 +336,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "etcd-lifeboat restore --rollback",
     ),
   )
-    .option("--backup <id>", "the backup to go back to; latest when nothing is said")
+    .option("--backup <id>", "the backup to go back to, or latest; the newest proven one when nothing is said")
     .option("--file <file>", "a file of etcdctl snapshot save or etcd-lifeboat fetch instead")
     .option("--plan", "look at everything, say what would be done, and touch nothing")
     .option("--yes", "do not ask; needs --confirm-cluster")

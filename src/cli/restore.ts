@@ -3,6 +3,7 @@ import { escapeControls, formatBytes, formatDuration, formatTime } from "../form
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
+import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
 import type { HighWater, HookPhase, RestoreRequest } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
@@ -199,10 +200,12 @@ async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSi
   const repository = await repositoryId(tools, signal);
   const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
   if (options.file !== undefined) return { source: fileSource(tools.scanAny, options.file), highWater, repository };
-  return { source: await openBackup(tools, options.backup ?? "latest", signal), highWater, repository };
+  return { source: await openBackup(tools, options.backup, signal), highWater, repository };
 }
 
-async function openBackup(tools: Tools, wanted: string, signal: AbortSignal): Promise<Source> {
+/** The backup of that name. When none is named: the newest, or the newest proven one of its lineage where the newest is not proven. */
+async function openBackup(tools: Tools, named: string | undefined, signal: AbortSignal): Promise<Source> {
+  const wanted = named ?? "latest";
   const { catalog, store } = await openCatalog(tools, [wanted], signal);
   const entry = findEntry(catalog, wanted);
   const belief = { repository: entry.manifest.repository, trusted: await tools.trusted() };
@@ -214,12 +217,14 @@ async function openBackup(tools: Tools, wanted: string, signal: AbortSignal): Pr
       : standing.proof === "sealed"
         ? "members could not be compared with it, or disagreed"
         : "no member was compared with it";
-  return backupSource(
-    { store, scan: tools.scan },
-    entry.manifest,
-    await decryptionFor(entry.manifest, tools.identities),
-    unproven,
-  );
+  let chosen = { manifest: entry.manifest, unproven, passedOver: undefined as string | undefined };
+  if (named === undefined && unproven !== undefined) {
+    const listing = await listRepository(store, signal);
+    const own = listing.backups.filter(({ lineage }) => lineage === entry.listed.lineage);
+    const manifest = await newestProven(store, listing, own, belief, signal);
+    if (manifest !== undefined) chosen = { manifest, unproven: undefined, passedOver: entry.manifest.backup };
+  }
+  return backupSource({ store, scan: tools.scan }, chosen, await decryptionFor(chosen.manifest, tools.identities));
 }
 
 async function reopenSource(tools: Tools, plan: RunbookPlan, signal: AbortSignal): Promise<Source> {
@@ -340,7 +345,13 @@ function tellOutcome(
       : `operation ${id} is taken back: the old data is in place\n`,
   );
   for (const host of outcome.left) console.err(`${host} was lost on the way and must be joined again\n`);
-  if (outcome.kind === "done") console.err(`the old data stays aside on every host, in member.before-restore-${id}\n`);
+  if (outcome.kind !== "done") return;
+  for (const { host, args } of plan.steps.filter(({ kind }) => kind === "swap")) {
+    if (args["hadMember"] === true)
+      console.err(
+        `the old data of ${host ?? ""} stays aside, in ${String(args["data"])}/member.${String(args["oldName"])}\n`,
+      );
+  }
 }
 
 async function onFailure(tools: Tools): Promise<Parameters<typeof executeRestore>[4]> {

@@ -67,6 +67,11 @@ export function firstBackup(work: RestoreWork): StepHandler {
         backup: made.kind === "committed" ? made.manifest.backup : made.backup,
         proven: made.kind === "committed" && made.finding?.verdict === "proven",
       };
+      if (!result.proven) {
+        const why = made.kind === "committed" ? (made.finding?.reason ?? "no member was asked") : "another run made it";
+        const message = `the first backup ${result.backup} is not proven yet: ${why}; the daemon asks again`;
+        work.deps.emit({ name: "warning", about: "restore", message });
+      }
       await note(result);
       return result;
     },

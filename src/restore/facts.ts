@@ -26,6 +26,8 @@ export interface SourceFacts {
   readonly takenMs: number | undefined;
   /** Why it is believed, or is not: undefined when it is proven. */
   readonly unproven: string | undefined;
+  /** A newer backup that nobody named and that was not taken, since it is not proven. */
+  readonly passedOver: string | undefined;
   readonly revision: bigint;
   readonly compactRevision: bigint;
   readonly hashKv: number;

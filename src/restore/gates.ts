@@ -148,6 +148,11 @@ function judgeSource({ source }: RestoreFacts, request: RestoreRequest, { refusa
       });
     }
   }
+  if (source.passedOver !== undefined) {
+    warnings.push(
+      `${source.passedOver} is newer and not proven, so it is not taken; to go back to it: --backup ${source.passedOver} --accept-unproven`,
+    );
+  }
   if (source.authEnabled) {
     warnings.push(
       "the backup has authentication on: users and passwords are those of its time, and today's may be refused afterwards",

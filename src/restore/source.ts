@@ -38,13 +38,21 @@ function databasePath(directory: string): string {
   return join(directory, "snapshot.db");
 }
 
-/** A backup, believed as its manifest is; `unproven` says why its members could not be asked, or disagreed. */
+/** A backup, believed as its manifest is. */
+export interface ChosenBackup {
+  readonly manifest: Manifest;
+  /** Why its members could not be asked, or disagreed; undefined when it is proven. */
+  readonly unproven: string | undefined;
+  /** A newer backup that was not taken, since it is not proven. */
+  readonly passedOver: string | undefined;
+}
+
 export function backupSource(
   { store, scan }: { readonly store: Store; readonly scan: Scan },
-  manifest: Manifest,
+  chosen: ChosenBackup,
   encryption: Decryption,
-  unproven: string | undefined,
 ): Source {
+  const { manifest } = chosen;
   const { content, data } = manifest;
   const name = `${manifest.lineage}/${manifest.backup}`;
   return {
@@ -68,12 +76,12 @@ export function backupSource(
         await truncate(partial, content.dbBytes);
         await rename(partial, path);
       }
-      return { path, facts: factsOfBackup(manifest, name, unproven) };
+      return { path, facts: factsOfBackup(chosen, name) };
     },
   };
 }
 
-function factsOfBackup(manifest: Manifest, name: string, unproven: string | undefined): SourceFacts {
+function factsOfBackup({ manifest, unproven, passedOver }: ChosenBackup, name: string): SourceFacts {
   const { content, live, source } = manifest;
   return {
     kind: "backup",
@@ -81,6 +89,7 @@ function factsOfBackup(manifest: Manifest, name: string, unproven: string | unde
     lineage: manifest.lineage,
     takenMs: Date.parse(manifest.startedAt),
     unproven,
+    passedOver,
     revision: content.revision,
     compactRevision: content.compactRevision,
     hashKv: content.hashKv,
@@ -166,6 +175,7 @@ function factsOfFile(
     unproven: sealed
       ? "a file, which no member was compared with"
       : "a file without a seal: nothing says whether it is whole, and no member was compared with it",
+    passedOver: undefined,
     revision: facts.revision,
     compactRevision: facts.compactRevision,
     hashKv: facts.hashKv,

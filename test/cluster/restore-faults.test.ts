@@ -111,6 +111,16 @@ test("a plan touches nothing, and a name that is not the cluster's stops before 
   expect(refusals).toEqual([]);
   expect(lost).toMatch(/\d+ revisions/);
   expect(plan.steps.map(({ id }) => id)).toContain("swap.h1");
+  // A newer backup that died before it was proven is passed over, and taken only by name.
+  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "manifest-stored" };
+  expect((await site.site.run(["backup"], { env })).signal).toBe("SIGKILL");
+  const passedOver = await site.site.run(["restore", "--plan"]);
+  ended(passedOver, 0);
+  expect(passedOver.stderr).toMatch(/warning: \S+ is newer and not proven, so it is not taken/);
+  const byName = await site.site.run(["restore", "--plan", "--backup", "latest"]);
+  ended(byName, 4);
+  expect(byName.stderr).toContain("is not proven");
+  ended(await site.site.run(["restore", "--plan", "--backup", "latest", "--accept-unproven"]), 0);
   const wrong = await site.site.run(["restore", "--yes", "--confirm-cluster", "other"]);
   ended(wrong, 4);
   expect(await asides(site)).toEqual(["member"]);

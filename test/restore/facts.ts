@@ -61,6 +61,7 @@ export function sourceFacts(changes: Partial<SourceFacts> = {}): SourceFacts {
     lineage: "01JQ0000000000000000000001",
     takenMs: nowMs - 3_600_000,
     unproven: undefined,
+    passedOver: undefined,
     revision: 5000n,
     compactRevision: 4000n,
     hashKv: 7,

@@ -64,6 +64,13 @@ suite("what is restored", () => {
     expect(accepted.warnings.join()).toContain("is not proven: members disagreed");
   });
 
+  test("a newer backup that is not proven is passed over, and named with the flags that take it", () => {
+    const source = sourceFacts({ passedOver: "20261121T190000Z.slot.hourly" });
+    expect(judge({ source }).warnings).toContain(
+      "20261121T190000Z.slot.hourly is newer and not proven, so it is not taken; to go back to it: --backup 20261121T190000Z.slot.hourly --accept-unproven",
+    );
+  });
+
   test("authentication, leases, alarms and a downgrade of the backup are said", () => {
     const alarms = [{ memberId: 0xffn, kind: "NOSPACE" }];
     const said = judge({
