@@ -347,10 +347,9 @@ function tellOutcome(
   for (const host of outcome.left) console.err(`${host} was lost on the way and must be joined again\n`);
   if (outcome.kind !== "done") return;
   for (const { host, args } of plan.steps.filter(({ kind }) => kind === "swap")) {
-    if (args["hadMember"] === true)
-      console.err(
-        `the old data of ${host ?? ""} stays aside, in ${String(args["data"])}/member.${String(args["oldName"])}\n`,
-      );
+    const { data, oldName, hadMember } = args;
+    if (hadMember === true && typeof data === "string" && typeof oldName === "string")
+      console.err(`the old data of ${host ?? ""} stays aside, in ${data}/member.${oldName}\n`);
   }
 }
 
