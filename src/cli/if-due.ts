@@ -2,6 +2,7 @@ import { decideDue } from "../daemon/due.ts";
 import { Fault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { listRepository } from "../repository/listing.ts";
+import { scheduledLineage } from "../repository/proven.ts";
 import { runBackup, type BackupDependencies, type CommittedBackup } from "../snapshot/backup.ts";
 import { refuseClosed } from "./lock.ts";
 import type { Tools } from "./tools.ts";
@@ -57,9 +58,14 @@ async function newestSlot(
   nowMs: number,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  if ((await readIdentity(deps.store, deps.cluster, signal)) === undefined) return undefined;
+  const identity = await readIdentity(deps.store, deps.cluster, signal);
+  if (identity === undefined) return undefined;
+  const listing = await listRepository(deps.store, signal);
+  const belief = { repository: identity.id, trusted: deps.trusted };
+  const current = await scheduledLineage(deps.store, listing, belief, signal);
   let newest: number | undefined;
-  for (const { name } of (await listRepository(deps.store, signal)).backups) {
+  for (const { lineage, name } of listing.backups) {
+    if (current !== undefined && lineage !== current) continue;
     if (name.kind !== "slot" || name.schedule !== schedule || name.timeMs > nowMs) continue;
     newest = Math.max(newest ?? name.timeMs, name.timeMs);
   }

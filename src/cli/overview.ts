@@ -7,7 +7,13 @@ import type { Judgement } from "../repository/gates.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { judgeHistory } from "../repository/lineage.ts";
 import type { Manifest } from "../repository/manifest.ts";
-import { divergedMembers, newestBelieved, newestProven, type Diverged } from "../repository/proven.ts";
+import {
+  divergedMembers,
+  newestBelieved,
+  newestProven,
+  scheduledLineage,
+  type Diverged,
+} from "../repository/proven.ts";
 import { liveHistory, type BackupDependencies } from "../snapshot/backup.ts";
 import { collectBounds } from "../snapshot/collect.ts";
 import { countsOf, openExpiry, surveyRetention } from "../snapshot/expire.ts";
@@ -137,6 +143,8 @@ async function readRepository(
     .at(0);
   const judgement = facts === undefined ? undefined : judgeHistory(histories, liveHistory(facts));
   const diverged = await divergedMembers(store, listing, belief, signal);
+  const current = await scheduledLineage(store, listing, belief, signal);
+  const scheduled = listing.backups.filter(({ lineage }) => current === undefined || lineage === current);
   return {
     ...counts,
     id: identity.id,
@@ -149,7 +157,7 @@ async function readRepository(
     fresh: new Map(
       await Promise.all(
         config.schedules.map(
-          async ({ name }) => [name, await readFreshness(tools, listing, belief, name, signal)] as const,
+          async ({ name }) => [name, await readFreshness(tools, listing, scheduled, belief, name, signal)] as const,
         ),
       ),
     ),
@@ -171,13 +179,14 @@ const neverFresh: Freshness = { slotMs: undefined, committedMs: undefined, prove
 async function readFreshness(
   tools: Tools,
   listing: Listing,
+  scheduled: readonly ListedBackup[],
   belief: Belief,
   schedule: string,
   signal: AbortSignal,
 ): Promise<Freshness> {
   const store = await tools.store();
   const nowMs = tools.clock.now();
-  const own = listing.backups.filter((backup) => isOf(backup, schedule) && backup.name.timeMs <= nowMs);
+  const own = scheduled.filter((backup) => isOf(backup, schedule) && backup.name.timeMs <= nowMs);
   const newest = await newestBelieved(store, own, belief, signal);
   const proven = await newestProven(store, listing, own, belief, signal);
   return { slotMs: own.at(-1)?.name.timeMs, committedMs: committedMs(newest), provenMs: committedMs(proven) };

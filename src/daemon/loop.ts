@@ -4,7 +4,7 @@ import { isFault, type Fault } from "../faults.ts";
 import { readIdentity } from "../repository/identity.ts";
 import { readEntries, type Belief } from "../repository/catalog.ts";
 import { listRepository, type ListedBackup, type Listing } from "../repository/listing.ts";
-import { newestProven } from "../repository/proven.ts";
+import { newestProven, scheduledLineage } from "../repository/proven.ts";
 import type { TrustedKeys } from "../repository/signature.ts";
 import type { BackupOutcome, BackupRequest, FailedBackup } from "../snapshot/backup.ts";
 import type { Store } from "../store/store.ts";
@@ -55,6 +55,7 @@ const futureMs = 3_600_000;
 /** Runs all schedules until the signal is aborted or the loop is retired, one backup at a time. A failed backup is told, retried with growing pauses, and never ends the loop. */
 export async function runSchedules(deps: LoopDependencies, signal: AbortSignal): Promise<void> {
   const states = deps.schedules.map((schedule) => openState(deps, schedule));
+  const history: History = { lineage: undefined };
   for (const { schedule, intervalMs } of states) {
     const known = intervalMs === Infinity ? undefined : intervalMs;
     deps.emit({ name: "schedule.opened", schedule: schedule.name, intervalMs: known });
@@ -66,7 +67,7 @@ export async function runSchedules(deps: LoopDependencies, signal: AbortSignal):
     deps.onTurn();
     try {
       if (!repositoryRead) {
-        await deps.during(() => readFreshness(deps, states, idle));
+        await deps.during(() => readFreshness(deps, history, states, idle));
         repositoryRead = true;
         storeFailures = 0;
       }
@@ -80,13 +81,18 @@ export async function runSchedules(deps: LoopDependencies, signal: AbortSignal):
     }
     for (const state of states) {
       if (idle.aborted) return;
-      await turn(deps, state, signal);
+      await turn(deps, history, state, signal);
       // Another daemon was faster or slower than we knew: look again.
       if (state.stale) repositoryRead = false;
       state.stale = false;
     }
     if (repositoryRead) await pause(deps.clock, Math.min(turnMs, waitMs(states, deps.clock.now())), idle);
   }
+}
+
+/** Whose slots count. At the start the repository's newest; later what the runs say, since they have seen the cluster. */
+interface History {
+  lineage: string | undefined;
 }
 
 /** What the loop remembers of a schedule; all of it can be lost and read again. */
@@ -96,6 +102,8 @@ interface State {
   readonly intervalMs: number;
   /** Slots that are committed, ascending. A list, not only the newest: one that a wrong clock put into the future must not end all backups until then. */
   slots: readonly number[];
+  /** Whose slots they are; undefined: no history is known yet. */
+  lineage: string | undefined;
   starting: boolean;
   /** When the slots were read, by the clock that never goes back. */
   readAtMs: number;
@@ -120,6 +128,7 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
     delayMs: stableDelay(deps.cluster, schedule.name, schedule.jitterMs),
     intervalMs: slotInterval(schedule.fields, schedule.timeZone, deps.clock.now()) ?? Infinity,
     slots: [],
+    lineage: undefined,
     starting: true,
     readAtMs: -Infinity,
     lookedAgain: false,
@@ -134,11 +143,19 @@ function openState(deps: LoopDependencies, schedule: Schedule): State {
 }
 
 /** Reads from the repository what was committed before this process, so that a restart forgets nothing. */
-async function readFreshness(deps: LoopDependencies, states: readonly State[], signal: AbortSignal): Promise<void> {
+async function readFreshness(
+  deps: LoopDependencies,
+  history: History,
+  states: readonly State[],
+  signal: AbortSignal,
+): Promise<void> {
   const belief = await readBelief(deps, signal);
   const listing = belief === undefined ? undefined : await listRepository(deps.store, signal);
-  const backups = listing?.backups ?? [];
-  deps.emit({ name: "store.observed", up: true, backups: backups.length, message: "" });
+  deps.emit({ name: "store.observed", up: true, backups: listing?.backups.length ?? 0, message: "" });
+  if (listing !== undefined && belief !== undefined)
+    history.lineage ??= await scheduledLineage(deps.store, listing, belief, signal);
+  const { lineage } = history;
+  const backups = (listing?.backups ?? []).filter((backup) => lineage === undefined || backup.lineage === lineage);
   const nowMs = deps.clock.now();
   for (const state of states) {
     const { name } = state.schedule;
@@ -147,6 +164,7 @@ async function readFreshness(deps: LoopDependencies, states: readonly State[], s
     // What this process knows to be committed stays known, whatever a listing says.
     state.idleFromMs = undefined;
     state.readAtMs = deps.clock.elapsed();
+    if (lineage !== undefined) enter(state, lineage);
     state.slots = remember(
       state.slots,
       own.map((backup) => backup.name.timeMs),
@@ -209,7 +227,7 @@ async function lastProven(
   return manifest === undefined ? undefined : Date.parse(manifest.committedAt);
 }
 
-async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): Promise<void> {
+async function turn(deps: LoopDependencies, history: History, state: State, signal: AbortSignal): Promise<void> {
   const { schedule } = state;
   const nowMs = deps.clock.now();
   // A clock that was put back is another matter, and every look of a rare schedule costs a walk through years.
@@ -261,7 +279,13 @@ async function turn(deps: LoopDependencies, state: State, signal: AbortSignal): 
   state.triedSlotMs = due.slotMs;
   state.lookedAgain = false;
   // A store that cannot even be asked for the lock is no pause: the slot has failed, and is told so.
-  await serve(deps, state, due.slotMs, closed, signal);
+  await serve(deps, history, state, due.slotMs, closed, signal);
+}
+
+/** From now on the slots of this lineage count; those of another one are forgotten. */
+function enter(state: State, lineage: string): void {
+  if (state.lineage !== undefined && state.lineage !== lineage) state.slots = [];
+  state.lineage = lineage;
 }
 
 /** A daemon runs for years; what is older than so many slots decides nothing any more. */
@@ -282,6 +306,7 @@ function newestSlot(slots: readonly number[], nowMs: number): number | undefined
 
 async function serve(
   deps: LoopDependencies,
+  history: History,
   state: State,
   slotMs: number,
   refused: Fault | undefined,
@@ -298,10 +323,15 @@ async function serve(
     state.wakeAtMs = state.retryAtMs;
     return;
   }
+  const { lineage } = outcome.kind === "committed" ? outcome.manifest : outcome;
+  // Slots of a history that is over serve nobody: those of the present one are read, for the other schedules, too.
+  const another = history.lineage !== undefined && history.lineage !== lineage;
+  history.lineage = lineage;
+  enter(state, lineage);
   state.slots = remember(state.slots, [slotMs]);
   state.failures = 0;
   state.starting = false;
-  state.stale = outcome.kind === "superseded";
+  state.stale = another || outcome.kind === "superseded";
   state.wakeAtMs = 0;
 }
 

@@ -42,6 +42,27 @@ export async function newestBelieved(
   return undefined;
 }
 
+/**
+ * The newest lineage in which a schedule has committed: what is fresh, and which slots are served, is asked of the present history alone. Imported files are none
+ * of a schedule. Undefined: there is none, or none whose manifests are believed.
+ */
+export async function scheduledLineage(
+  store: Store,
+  listing: Pick<Listing, "backups">,
+  belief: Belief,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const lineages = Map.groupBy(
+    listing.backups.filter(({ name }) => name.kind === "slot"),
+    ({ lineage }) => lineage,
+  );
+  // Ids sort by creation.
+  for (const [lineage, backups] of [...lineages].toSorted(([a], [b]) => (a < b ? 1 : -1))) {
+    if ((await newestBelieved(store, backups, belief, signal)) !== undefined) return lineage;
+  }
+  return undefined;
+}
+
 /** A member that held other data than the majority when it was last compared, and by which proof that is known. */
 export interface Diverged {
   readonly member: string;

@@ -34,7 +34,13 @@ interface Loop {
 }
 
 async function openLoop(
-  options: { names?: readonly string[]; cron?: string; store?: MemoryStore; jitterMs?: number } = {},
+  options: {
+    names?: readonly string[];
+    cron?: string;
+    dailyCron?: string;
+    store?: MemoryStore;
+    jitterMs?: number;
+  } = {},
 ): Promise<Loop> {
   const clock = steeredClock(start);
   const store = options.store ?? memoryStore(() => clock.now());
@@ -48,7 +54,7 @@ async function openLoop(
     cluster: "prod",
     schedules: (options.names ?? ["hourly"]).map((name) => ({
       name,
-      fields: parseCron(options.cron ?? "0 * * * *"),
+      fields: parseCron((name === "daily" ? options.dailyCron : undefined) ?? options.cron ?? "0 * * * *"),
       timeZone: "UTC",
       jitterMs: options.jitterMs ?? 0,
     })),
@@ -109,11 +115,12 @@ async function commit(
   slotMs: number,
   schedule = "hourly",
   committedMs = slotMs,
+  lineage = lineageId,
 ): Promise<ReturnType<typeof sampleManifest>> {
   await createRepository(store, "prod", { repository: repositoryId, firstLineage: lineageId }, 0, calm);
   const about = {
     repository: repositoryId,
-    lineage: lineageId,
+    lineage,
     kind: "live",
     clusterId: "1",
     parent: null,
@@ -124,10 +131,11 @@ async function commit(
   const backup = formatBackupName({ kind: "slot", timeMs: slotMs, schedule });
   const manifest = sampleManifest({
     backup,
+    lineage,
     slot: { schedule, time: new Date(slotMs).toISOString() },
     committedAt: new Date(committedMs).toISOString(),
   });
-  await store.create(manifestName(lineageId, backup), writeManifest(manifest, undefined), calm);
+  await store.create(manifestName(lineage, backup), writeManifest(manifest, undefined), calm);
   return manifest;
 }
 
@@ -179,6 +187,38 @@ describe("the schedules", () => {
         backups: 2,
       },
     ]);
+    await loop.stop();
+  });
+
+  test("ask the newest history alone what is committed: slots of one that is over serve nobody", async () => {
+    const store = memoryStore();
+    const later = `${lineageId.slice(0, -1)}Z`;
+    await commit(store, at("01T10:00"), "hourly", at("01T10:03"), later);
+    await commit(store, at("01T12:00"), "hourly", at("01T12:03"));
+    await commit(store, at("01T12:00"), "daily", at("01T12:04"));
+    const loop = await openLoop({ store, names: ["hourly", "daily"] });
+    expect(named(loop, "schedule.read").slice(0, 2)).toMatchObject([
+      { schedule: "hourly", lastSlotMs: at("01T10:00"), lastSuccessMs: at("01T10:03"), backups: 1 },
+      { schedule: "daily", lastSlotMs: undefined, lastSuccessMs: undefined, backups: 0 },
+    ]);
+    await loop.stop();
+  });
+
+  test("that find another history adopted serve the latest slot of each schedule in it at once, and once", async () => {
+    const loop = await openLoop({ names: ["hourly", "daily"], dailyCron: "0 0 * * *" });
+    expect(loop.attempts).toEqual(["hourly 01T12:00", "daily 01T00:00"]);
+    const later = `${lineageId.slice(0, -1)}Z`;
+    const inLater = (schedule: string, slot: string) => async (): Promise<BackupOutcome> => ({
+      kind: "committed",
+      manifest: await commit(loop.store, at(slot), schedule, loop.clock.now(), later),
+      manifestSha256: "0".repeat(64),
+      finding: unknown("not asked"),
+      proof: undefined,
+    });
+    loop.instead.push(inLater("hourly", "01T13:00"), inLater("daily", "01T00:00"));
+    loop.instead.push(inLater("hourly", "01T14:00"));
+    await loop.clock.advance(at("01T14:30") - loop.clock.now());
+    expect(loop.attempts.slice(2)).toEqual(["hourly 01T13:00", "daily 01T00:00", "hourly 01T14:00"]);
     await loop.stop();
   });
 
