@@ -15,6 +15,7 @@ import { refuseRestartOnly } from "./config/reload.ts";
 import { openCopies } from "./daemon/copy.ts";
 import { expireCopies, expireHourly } from "./daemon/expire.ts";
 import { readGate, watchGate } from "./daemon/gate.ts";
+import { openHush } from "./daemon/hush.ts";
 import type { WatchedDisk } from "./daemon/disks.ts";
 import { openHealth, type Health } from "./daemon/health.ts";
 import { openNotifier } from "./daemon/notify.ts";
@@ -411,7 +412,12 @@ async function workBy(
   const end = (): void =>
     controller.abort(new Fault("interrupted", "the daemon stops, or goes on with another configuration"));
   await sweepSpool(deps.spool, emit);
-  const gate = async (signal: AbortSignal): Promise<Fault | undefined> => await readGate(lock, emit, signal);
+  const hush = openHush();
+  const tellLock: Emit = (event) => {
+    hush.hear(event);
+    emit(event);
+  };
+  const gate = async (signal: AbortSignal): Promise<Fault | undefined> => await readGate(lock, tellLock, signal);
   const retention = {
     cluster: config.cluster.name,
     trusted: deps.trusted,
@@ -462,9 +468,9 @@ async function workBy(
   // The schedules end first, with what they were doing; nothing else is worth waiting for.
   const tasks = [
     schedules.finally(end),
-    observeForever({ ...deps, disks: watchedDisks(config) }, stop),
+    observeForever({ ...deps, hushed: hush.hushed, disks: watchedDisks(config) }, stop),
     sweepForever(deps, stop),
-    watchGate(lock, deps, stop),
+    watchGate(lock, { ...deps, emit: tellLock }, stop),
     later.run(stop),
     copies.run(stop),
   ];

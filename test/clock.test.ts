@@ -41,6 +41,28 @@ describe("a clock that a test puts off", () => {
     }
   };
 
+  test("makes pauses shorter, and a stray variable alone does nothing", async () => {
+    const tookMs = async (switches: string): Promise<number> => {
+      vi.resetModules();
+      vi.stubEnv("LIFEBOAT_FAILPOINTS", switches);
+      vi.stubEnv("LIFEBOAT_CLOCK_HASTE", "100");
+      vi.useFakeTimers();
+      try {
+        const { systemClock } = await import("../src/clock.ts");
+        const startedMs = Date.now();
+        const sleeping = systemClock.sleep(10_000, new AbortController().signal);
+        await vi.runAllTimersAsync();
+        await sleeping;
+        return Date.now() - startedMs;
+      } finally {
+        vi.useRealTimers();
+        vi.unstubAllEnvs();
+        vi.resetModules();
+      }
+    };
+    expect([await tookMs("on"), await tookMs("")]).toEqual([100, 10_000]);
+  });
+
   test("is off by so much, and a stray variable alone does nothing", async () => {
     expect([await ahead("on"), await ahead("")]).toEqual([60, 0]);
   });

@@ -96,9 +96,16 @@ export interface OverviewOptions {
 /** Rejects only with what is no fault, and when the signal is aborted. */
 export async function readOverview(tools: Tools, options: OverviewOptions, signal: AbortSignal): Promise<Overview> {
   const deps = await tools.backup(() => undefined);
-  const cluster = await seen(() => observeCluster(deps.etcd, { ...deps.observe, brief: options.brief }, signal));
-  const repository = await seen(() => readRepository(tools, cluster.value, signal));
-  const lock = repository.value === undefined ? undefined : (await seen(() => look(tools, signal))).value;
+  const lock = await seen(() => look(tools, signal));
+  const { operation } = lock.value?.holder ?? {};
+  // A restore listens whether anybody talks to etcd, and a look by cron must not be what it hears.
+  const withoutReads = operation === "restore" || operation === "upgrade";
+  const observe = { ...deps.observe, brief: options.brief, withoutReads };
+  const cluster = await seen(() => observeCluster(deps.etcd, observe, signal));
+  // What does not answer is not waited for twice.
+  const repository: Seen<RepositoryFacts> = isFault(lock.fault, "store-unreachable")
+    ? { fault: lock.fault }
+    : await seen(() => readRepository(tools, cluster.value, signal));
   const retention =
     options.brief || repository.value?.id === undefined
       ? undefined
@@ -107,7 +114,7 @@ export async function readOverview(tools: Tools, options: OverviewOptions, signa
     nowMs: tools.clock.now(),
     cluster,
     repository,
-    lock,
+    lock: repository.value === undefined ? undefined : lock.value,
     schedules: readSchedules(tools, repository.value),
     spool: (await seen(() => readSpool(tools, deps))).value,
     retention,

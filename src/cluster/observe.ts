@@ -8,9 +8,9 @@ export interface ClusterFacts {
   readonly members: readonly MemberFacts[];
   /** Undefined when no member could answer. */
   readonly alarms: readonly Alarm[] | undefined;
-  /** A linearizable read succeeded through some member. */
+  /** A linearizable read succeeded through some member; without reads: a majority of the voters follows one leader. */
   readonly quorum: boolean;
-  /** The revision of that read, read after every status: a source must have reached it. Undefined without quorum. */
+  /** The revision of that read, read after every status: a source must have reached it. Undefined without quorum, and without reads. */
   readonly agreedRevision: bigint | undefined;
   /** The highest revision and raft index that any member told. */
   readonly highestRevision: bigint;
@@ -60,6 +60,11 @@ export interface ObserveOptions {
   readonly memberTimeoutMs: number;
   /** Leaves out what only a backup needs to know (v2 content, a running defragmentation): for looks every few seconds. */
   readonly brief?: boolean;
+  /**
+   * Makes no call that etcd counts as a client's: while a restore listens whether anybody still talks to etcd, and for as long as it could be taken back only if
+   * nobody was answered.
+   */
+  readonly withoutReads?: boolean;
 }
 
 /** etcd advises seven voters at most; a list far beyond it would only make us open connections. */
@@ -83,29 +88,42 @@ export async function observeCluster(etcd: Etcd, options: ObserveOptions, signal
   );
   const up = members.flatMap(({ seen }) => (seen.up ? [seen] : []));
   const answering = up.filter(({ status }) => !status.learner).map(({ address }) => address);
-  const agreed = await firstAnswer(etcd, answering, options, signal, async (connection, deadline) => {
-    const revision = await connection.linearizableRead(deadline);
-    // Asked after the read, so that this member's log is as far as anything that was ever acknowledged.
-    return { revision, raftIndex: (await connection.status(deadline)).raftIndex };
-  });
-  // Without quorum each member would only run into its timeout.
-  const alarms =
-    agreed === undefined
+  const agreed =
+    options.withoutReads === true
       ? undefined
-      : !mayHaveAlarm(up.map(({ status }) => status))
-        ? []
-        : await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
+      : await firstAnswer(etcd, answering, options, signal, async (connection, deadline) => {
+          const revision = await connection.linearizableRead(deadline);
+          // Asked after the read, so that this member's log is as far as anything that was ever acknowledged.
+          return { revision, raftIndex: (await connection.status(deadline)).raftIndex };
+        });
+  const quorum = options.withoutReads === true ? majorityFollows(members) : agreed !== undefined;
+  // Without quorum each member would only run into its timeout.
+  const alarms = !quorum
+    ? undefined
+    : !mayHaveAlarm(up.map(({ status }) => status))
+      ? []
+      : await firstAnswer(etcd, answering, options, signal, (connection, deadline) => connection.alarms(deadline));
   return {
     clusterId: list.clusterId,
     members,
     alarms,
-    quorum: agreed !== undefined,
+    quorum,
     agreedRevision: agreed?.revision,
     highestRevision: highest([...up.map(({ status }) => status.revision), agreed?.revision ?? 0n]),
     highestRaftIndex: highest([...up.map(({ status }) => status.raftIndex), agreed?.raftIndex ?? 0n]),
     v2: options.brief === true ? { state: "unknown", why: "not asked" } : await observeV2(etcd, up, options, signal),
     findings,
   };
+}
+
+/** A leader that lost its majority steps down within an election timeout (etcd's CheckQuorum), so this is wrong for a second or so at most. */
+function majorityFollows(members: readonly MemberFacts[]): boolean {
+  const voters = members.filter(({ learner }) => !learner);
+  const votes = new Map<bigint, number>();
+  for (const { seen } of voters) {
+    if (seen.up && seen.status.leader !== 0n) votes.set(seen.status.leader, (votes.get(seen.status.leader) ?? 0) + 1);
+  }
+  return [...votes.values()].some((count) => count > voters.length / 2);
 }
 
 /**

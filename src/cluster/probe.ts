@@ -26,6 +26,8 @@ export interface ProbeOptions {
   readonly expected: { readonly clusterId: bigint; readonly memberId: bigint };
   /** For each of a handful of calls. */
   readonly callTimeoutMs: number;
+  /** As ObserveOptions has it. */
+  readonly withoutReads?: boolean;
 }
 
 /**
@@ -80,12 +82,11 @@ export async function probeMember(
     const calls = [{ method: "status", durationMs: undefined, fault } as const];
     return { status: undefined, calls, certificate, server: undefined };
   }
-  const calls = [
-    await time("status", (member, deadline) => member.status(deadline)),
-    await time("range_serializable", (member, deadline) => member.serializableRead(deadline)),
-  ];
+  const calls = [await time("status", (member, deadline) => member.status(deadline))];
+  const reads = options.withoutReads !== true;
+  if (reads) calls.push(await time("range_serializable", (member, deadline) => member.serializableRead(deadline)));
   // A learner refuses it.
-  if (!status.learner)
+  if (reads && !status.learner)
     calls.push(await time("range_linearizable", (member, deadline) => member.linearizableRead(deadline)));
   return {
     status,

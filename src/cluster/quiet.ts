@@ -8,6 +8,8 @@ export interface Quiet {
   readonly quiet: boolean;
   /** What was seen of clients, in words; also what is no reason to stop, such as reads. */
   readonly seen: readonly string[];
+  /** What was seen is nothing but reads, as a look at a member's health makes them too: no API server is that modest. */
+  readonly onlyReads: boolean;
 }
 
 /** What a window of silence must last at least, milliseconds: two and a half times the longest gap of an idle API server. */
@@ -16,15 +18,17 @@ export const quietWindowMs = 25_000;
 /** Judges the counters of one member at the start and at the end of a window. Undefined: they could not be read then. */
 export function judgeQuiet(member: string, first: ClientCalls | undefined, last: ClientCalls | undefined): Quiet {
   if (first === undefined || last === undefined) {
-    return { quiet: false, seen: [`${member} does not show its counters of client calls`] };
+    return { quiet: false, seen: [`${member} does not show its counters of client calls`], onlyReads: false };
   }
   const seen: string[] = [];
-  if (restarted(first, last)) return { quiet: false, seen: [`${member} was restarted meanwhile`] };
+  if (restarted(first, last)) return { quiet: false, seen: [`${member} was restarted meanwhile`], onlyReads: false };
   const made = last.calls - first.calls;
   if (made > 0) seen.push(`${member} answered ${made} client calls (${describeCalls(first, last)})`);
   if (last.watchers > 0) seen.push(`${member} has ${last.watchers} open watches`);
   if (last.openStreams > 0) seen.push(`${member} has ${last.openStreams} open streams of watches or leases`);
-  return { quiet: seen.length === 0, seen };
+  const reads = (last.byMethod.get("Range") ?? 0) - (first.byMethod.get("Range") ?? 0);
+  const onlyReads = made > 0 && made === reads && last.watchers <= 0 && last.openStreams <= 0;
+  return { quiet: seen.length === 0, seen, onlyReads };
 }
 
 function restarted(first: ClientCalls, last: ClientCalls): boolean {

@@ -13,6 +13,8 @@ export interface ObservationDependencies {
   /** Those of the spool and of the members that run on this machine. */
   readonly disks: readonly WatchedDisk[];
   readonly readDisks?: DiskReaders;
+  /** True while nothing may be asked that etcd counts as a client's call; looked at before each look. */
+  readonly hushed: () => boolean;
   readonly clock: Clock;
   readonly emit: Emit;
 }
@@ -60,7 +62,8 @@ async function observeOnce(
   signal: AbortSignal,
 ): Promise<readonly Told[]> {
   try {
-    const facts = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
+    const options = { ...deps.observe, brief: true, withoutReads: deps.hushed() };
+    const facts = await observeCluster(deps.etcd, options, signal);
     const members = facts.members.map((member) => describe(member, facts, prober.quotaBytes(member.name)));
     deps.emit({
       name: "cluster.observed",

@@ -8,6 +8,8 @@ import { Fault, isFault } from "../faults.ts";
 
 export interface ProberDependencies {
   readonly etcd: Etcd;
+  /** True while nothing may be asked that etcd counts as a client's call. */
+  readonly hushed: () => boolean;
   readonly clock: Clock;
   readonly emit: Emit;
 }
@@ -80,7 +82,7 @@ export function openProber(deps: ProberDependencies): Prober {
 
 /** Probes one member until the signal is aborted; trouble is told as what is not known, never thrown. */
 async function probeForever(
-  { etcd, clock, emit }: ProberDependencies,
+  { etcd, hushed, clock, emit }: ProberDependencies,
   member: string,
   target: () => Target,
   nameOf: (id: bigint) => string | undefined,
@@ -91,7 +93,13 @@ async function probeForever(
   while (!signal.aborted) {
     try {
       const { address, ...expected } = target();
-      const probe = await probeMember(etcd, address, clock, { expected, callTimeoutMs }, signal);
+      const probe = await probeMember(
+        etcd,
+        address,
+        clock,
+        { expected, callTimeoutMs, withoutReads: hushed() },
+        signal,
+      );
       heard(probe);
       looks = look(looks, probe.server, clock.elapsed());
       emit({

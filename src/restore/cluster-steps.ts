@@ -1,4 +1,4 @@
-import { judgeQuiet, neverCalled, quietWindowMs } from "../cluster/quiet.ts";
+import { judgeQuiet, neverCalled, quietWindowMs, type Quiet } from "../cluster/quiet.ts";
 import { observeCluster } from "../cluster/observe.ts";
 import { withDeadline } from "../deadline.ts";
 import type { ClientCalls, MemberAddress, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
@@ -133,10 +133,11 @@ export function quietStep(work: RestoreWork): StepHandler {
         await note({ quiet: true, how: "no member answers, and every service that is configured is stopped" });
         return undefined;
       }
-      const talking = await listen(work, members, windowMs, signal);
-      if (talking.length > 0) {
+      const heard = await listenPatiently(work, members, windowMs, signal);
+      if (heard.length > 0) {
         const from = await whoTalks(work, members, signal);
-        throw new Fault("clients-talk", `somebody still talks to etcd: ${[...talking, ...from].join("; ")}`, {
+        const said = heard.flatMap(({ seen }) => seen);
+        throw new Fault("clients-talk", `somebody still talks to etcd: ${[...said, ...from].join("; ")}`, {
           hint: "stop that client, or describe it under hosts.NAME.services; then resume, or roll back",
         });
       }
@@ -174,13 +175,37 @@ async function answeringMembers({ deps }: RestoreWork, signal: AbortSignal): Pro
   }
 }
 
-/** Looks at every member's counters over the window, and ends early when a client is heard. */
+/** A daemon looks at the lock once a minute, and its looks at members, which read a key, end some seconds after. */
+const daemonsKnowMs = 75_000;
+
+/**
+ * Listens once, and again while those that are heard may be our own daemons, which do not know of the operation yet. Gives what was heard of clients; nothing when
+ * all is silent.
+ */
+async function listenPatiently(
+  work: RestoreWork,
+  members: readonly MemberAddress[],
+  windowMs: number,
+  signal: AbortSignal,
+): Promise<readonly Quiet[]> {
+  const { clock, emit } = work.deps;
+  for (let told = false; ; told = true) {
+    const heard = await listen(work, members, windowMs, signal);
+    const leftMs = daemonsKnowMs - (clock.elapsed() - (work.lockedAtMs ?? -Infinity));
+    if (heard.length === 0 || leftMs <= 0 || !heard.every(({ onlyReads }) => onlyReads)) return heard;
+    if (told) continue;
+    const message = `somebody reads from etcd (${heard.flatMap(({ seen }) => seen).join("; ")}): it may be a daemon of etcd-lifeboat, which falls silent within a minute or so`;
+    emit({ name: "warning", about: "restore", message });
+  }
+}
+
+/** Looks at every member's counters over the window, and ends early when a client is heard: gives the members that heard one. */
 async function listen(
   { deps }: RestoreWork,
   members: readonly MemberAddress[],
   windowMs: number,
   signal: AbortSignal,
-): Promise<readonly string[]> {
+): Promise<readonly Quiet[]> {
   const count = async (): Promise<readonly (ClientCalls | undefined)[]> =>
     await Promise.all(
       members.map((address) => countCalls(deps.etcd.connect(address), deps.observe.memberTimeoutMs, signal)),
@@ -191,8 +216,10 @@ async function listen(
     const leftMs = windowMs - (deps.clock.elapsed() - began);
     await deps.clock.sleep(Math.max(0, Math.min(leftMs, 2_000)), signal);
     const now = await count();
-    const seen = members.flatMap(({ name }, index) => judgeQuiet(name, first[index], now[index]).seen);
-    if (seen.length > 0 || leftMs <= 2_000) return seen;
+    const heard = members
+      .map(({ name }, index) => judgeQuiet(name, first[index], now[index]))
+      .filter((member) => !member.quiet);
+    if (heard.length > 0 || leftMs <= 2_000) return heard;
   }
 }
 

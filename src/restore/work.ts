@@ -20,6 +20,7 @@ export class RestoreWork {
   readonly lost: AbortSignal;
   readonly #losing = new AbortController();
   #lock: OperationLock | undefined;
+  #lockedAtMs: number | undefined;
   #fetched: Fetched | undefined;
   #built: BuiltCluster | undefined;
 
@@ -43,6 +44,12 @@ export class RestoreWork {
     const held = await acquireLock(repository.lock, "restore", false, signal, this.plan.id);
     held.lost.addEventListener("abort", () => this.#losing.abort(held.lost.reason), { once: true });
     this.#lock = held;
+    this.#lockedAtMs = this.deps.clock.elapsed();
+  }
+
+  /** When this process took the lock, or took it up again, by the clock that never goes back; undefined where it has not. */
+  get lockedAtMs(): number | undefined {
+    return this.#lockedAtMs;
   }
 
   async releaseLock(signal: AbortSignal): Promise<void> {

@@ -15,7 +15,7 @@ export function openClusterMetrics({ define, cluster }: MetricScope): Emit {
   );
   const quorum = define.gauge(
     "etcd_has_quorum",
-    "1 when the cluster answered a linearizable read, 0 when only members on their own did; absent: not known.",
+    "1 when the cluster answered a linearizable read (under the lock of a restore or an upgrade: when most voters follow one leader), 0 when not; absent: not known.",
     ["cluster"],
   );
   const up = define.gauge("etcd_up", "1 when the member answered.", labels);

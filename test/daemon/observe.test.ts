@@ -19,9 +19,9 @@ interface Observing {
   readonly stop: () => Promise<void>;
 }
 
-function observing(rig: Rig, readDisks: DiskReaders = calmDisks): Observing {
+function observing(rig: Rig, readDisks: DiskReaders = calmDisks, hushed = { current: false }): Observing {
   const controller = new AbortController();
-  const running = observeForever({ ...rig.deps, disks, readDisks }, controller.signal);
+  const running = observeForever({ ...rig.deps, hushed: () => hushed.current, disks, readDisks }, controller.signal);
   return {
     names: () =>
       rig.events.map((event) => (event.name === "warning" ? `${event.about}: ${event.message}` : event.name)),
@@ -74,6 +74,23 @@ describe("the daemon's look at the cluster", () => {
     rig.etcd.member("etcd2").down = true;
     await rig.clock.advance(15_000);
     expect(warnings()).toHaveLength(2);
+    await stop();
+  });
+
+  test("asks nothing that etcd counts as a client's call while it is hushed, and goes on afterwards", async () => {
+    using rig = await openRig();
+    const hushed = { current: true };
+    const { of, stop } = observing(rig, calmDisks, hushed);
+    const reads = (): readonly string[] => rig.etcd.calls.filter((call) => /Read/.test(call));
+    await rig.clock.advance(30_000);
+    expect(of("cluster.observed").map(({ quorum }) => quorum)).toEqual([true, true, true]);
+    expect(of("member.probed").flatMap(({ calls }) => calls.map(({ method }) => method))).toEqual(
+      Array(9).fill("status"),
+    );
+    expect(reads()).toEqual([]);
+    hushed.current = false;
+    await rig.clock.advance(15_000);
+    expect(reads().length).toBeGreaterThan(0);
     await stop();
   });
 

@@ -29,6 +29,18 @@ describe("a look at a cluster", () => {
     expect(etcd.calls.filter((call) => /v2Content|defragmenting/.test(call)).length).toBeGreaterThan(3);
   });
 
+  test("without reads makes none, and judges the quorum by whom the voters follow", async () => {
+    const etcd = three();
+    const look = { ...options, brief: true, withoutReads: true };
+    const facts = await observeCluster(etcd, look, calm);
+    expect(facts).toMatchObject({ quorum: true, agreedRevision: undefined, highestRevision: 70n, alarms: [] });
+    etcd.member("etcd2").down = true;
+    expect((await observeCluster(etcd, look, calm)).quorum).toBe(true);
+    etcd.member("etcd3").status = { leader: 0n };
+    expect((await observeCluster(etcd, look, calm)).quorum).toBe(false);
+    expect(etcd.calls.filter((call) => /Read/.test(call))).toEqual([]);
+  });
+
   test("refuses a member list that no etcd has, before it connects to anybody in it", async () => {
     const etcd = fakeEtcd({ members: Array.from({ length: 65 }, (_, n) => ({ name: `etcd${n}` })), revision: 1n });
     await expect(observeCluster(etcd, options, calm)).rejects.toMatchObject({

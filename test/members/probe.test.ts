@@ -29,6 +29,15 @@ describe("a probe of one member", () => {
     expect(etcd.calls.filter((call) => call.endsWith("etcd2"))).toEqual([]);
   });
 
+  test("without reads makes none", async () => {
+    const etcd = one();
+    const options = { expected: { clusterId: 100n, memberId: 1n }, callTimeoutMs: 50, withoutReads: true };
+    const found = await probeMember(etcd, etcd.address("etcd1"), systemClock, options, calm);
+    expect(taken(found)).toEqual({ status: true });
+    expect(found).toMatchObject({ status: { revision: 70n }, certificate, server: { leaderChanges: 1 } });
+    expect(etcd.calls.filter((call) => /Read/.test(call))).toEqual([]);
+  });
+
   test("a call that hangs is given up, and the others are made all the same", async () => {
     const etcd = one({ delayMs: { linearizableRead: 60_000, serverMetrics: 60_000 } });
     const found = await probe(etcd);

@@ -11,13 +11,24 @@ function calls(
 }
 
 test("a member whose counters stand still, without a stream, is quiet", () => {
-  expect(judgeQuiet("m1", calls(), calls())).toEqual({ quiet: true, seen: [] });
+  expect(judgeQuiet("m1", calls(), calls())).toEqual({ quiet: true, seen: [], onlyReads: false });
 });
 
 test("one call of a client is heard, and named", () => {
   const { quiet, seen } = judgeQuiet("m1", calls(), calls({ methods: { Range: 12, Txn: 6 } }));
   expect(quiet).toBe(false);
   expect(seen).toEqual(["m1 answered 3 client calls (Range 2, Txn 1)"]);
+});
+
+test("nothing but reads may be a look at a member's health; a write, a lease or a watch is not", () => {
+  const after = (methods: Readonly<Record<string, number>>, changes: Partial<ClientCalls> = {}): boolean =>
+    judgeQuiet("m1", calls(), calls({ methods, ...changes })).onlyReads;
+  expect(after({ Range: 12, Txn: 5 })).toBe(true);
+  expect(after({ Range: 12, Txn: 6 })).toBe(false);
+  expect(after({ Range: 12, Txn: 5, LeaseGrant: 1 })).toBe(false);
+  expect(after({ Range: 12, Txn: 5 }, { watchers: 1 })).toBe(false);
+  expect(after({ Range: 12, Txn: 5 }, { openStreams: 1 })).toBe(false);
+  expect(after({ Range: 2 }, { startedSeconds: 200 })).toBe(false);
 });
 
 test("a watch that only waits is heard, though nothing is called", () => {
