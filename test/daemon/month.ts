@@ -186,7 +186,7 @@ export async function simulateMinutes(
       },
       stop,
     ),
-    observeForever({ ...deps, disks: [] }, stop),
+    observeForever({ ...deps, hushed: () => false, disks: [] }, stop),
     sweepForever(deps, stop),
     watchGate(lock, deps, stop),
     later.run(stop),
