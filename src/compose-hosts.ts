@@ -2,13 +2,15 @@ import { readFile, rm } from "node:fs/promises";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { join } from "node:path";
-import type { RestoreParts, Tools } from "./cli/tools.ts";
+import type { RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
 import type { Clock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
 import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
 import { etcdutlBuilder } from "./datadir/etcdutl.ts";
 import { lifeboatBuilder } from "./datadir/lifeboat.ts";
+import { readWal } from "./datadir/read-wal.ts";
+import { encodeCommit } from "./datadir/wal.ts";
 import type { Emit } from "./events.ts";
 import { stepFailpoint } from "./failpoints.ts";
 import { Fault } from "./faults.ts";
@@ -16,6 +18,8 @@ import type { Host } from "./host/host.ts";
 import { openLocalHost } from "./host/local.ts";
 import { describeAuthor, type Author } from "./repository/gates.ts";
 import type { OpenHost, RestoreDependencies } from "./restore/restore.ts";
+import type { Source } from "./restore/source.ts";
+import { survivorSource } from "./restore/survivor.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
 import type { Journals } from "./runbook/journal.ts";
 import type { JsonObject } from "./runbook/runbook.ts";
@@ -74,6 +78,29 @@ export async function openRestore(
     failpoint: stepFailpoint,
     patienceMs,
   };
+}
+
+/** The data of a member that survived; `usage` when no host of the configuration carries it. */
+export async function openSurvivor(
+  config: Config,
+  tools: Pick<Tools, "backup" | "clock" | "scanAny">,
+  { member, minor, toolDirectory }: SurvivorParts,
+  env: Readonly<Record<string, string | undefined>>,
+  signal: AbortSignal,
+): Promise<Source> {
+  const carriers = Object.entries(config.hosts).filter(([, { etcd }]) => etcd !== undefined);
+  const found = carriers.find(([, { etcd }]) => etcd?.member === member);
+  const { host, etcd: at } = found === undefined ? {} : openHost(...found);
+  if (host === undefined || at === undefined) {
+    throw new Fault("usage", `no host of the configuration carries a member "${member}"`, {
+      hint: `there are: ${carriers.map(([, { etcd }]) => etcd?.member).join(", ")}`,
+    });
+  }
+  const { etcd, observe } = await tools.backup(() => undefined);
+  const stock = openLocalTools({ directory: toolDirectory, path: env["PATH"] ?? "" });
+  const { scanAny: scan, clock } = tools;
+  const wal = { read: readWal, commitRecord: encodeCommit };
+  return await survivorSource({ host, at, etcd, observe, scan, stock, wal, minor, clock }, signal);
 }
 
 function openHost(name: string, config: HostConfig): OpenHost {

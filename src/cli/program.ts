@@ -331,6 +331,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "Bring the whole cluster back to a backup: plan, confirm, API servers stopped first and started last.",
       "etcd-lifeboat restore --plan",
       "etcd-lifeboat restore --backup 20261121T100150Z.slot.hourly",
+      "etcd-lifeboat restore --from-member etcd2",
       "etcd-lifeboat restore --yes --confirm-cluster prod",
       "etcd-lifeboat restore --resume",
       "etcd-lifeboat restore --rollback",
@@ -338,6 +339,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   )
     .option("--backup <id>", "the backup to go back to, or latest; the newest proven one when nothing is said")
     .option("--file <file>", "a file of etcdctl snapshot save or etcd-lifeboat fetch instead")
+    .option("--from-member <name>", "when quorum is lost: what this member still holds instead, alive or stopped")
     .option("--plan", "look at everything, say what would be done, and touch nothing")
     .option("--yes", "do not ask; needs --confirm-cluster")
     .option("--confirm-cluster <name>", "the cluster's name, typed")

@@ -5,7 +5,7 @@ import { readIdentity } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
-import type { HighWater, HookPhase, RestoreRequest } from "../restore/facts.ts";
+import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
 import { backupSource, fileSource, type Source } from "../restore/source.ts";
@@ -20,6 +20,7 @@ import { printJson, type CommonOptions, type Console, type Environment, type Too
 export interface RestoreOptions extends CommonOptions {
   readonly backup?: string;
   readonly file?: string;
+  readonly fromMember?: string;
   readonly plan?: boolean;
   readonly yes?: boolean;
   readonly confirmCluster?: string;
@@ -53,8 +54,14 @@ export async function restoreCommand(environment: Environment, options: RestoreO
   return await beginRestore(environment, tools, options);
 }
 
-function refuseTogether({ backup, file, resume, rollback, plan }: RestoreOptions): void {
-  const ways = { "--backup": backup, "--file": file, "--resume": resume, "--rollback": rollback };
+function refuseTogether({ backup, file, fromMember, resume, rollback, plan }: RestoreOptions): void {
+  const ways = {
+    "--backup": backup,
+    "--file": file,
+    "--from-member": fromMember,
+    "--resume": resume,
+    "--rollback": rollback,
+  };
   const given = Object.entries(ways).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (given.length > 1) throw new Fault("usage", `${given.join(" and ")} do not go together`);
   if (plan === true && (resume !== undefined || rollback !== undefined))
@@ -129,7 +136,7 @@ async function continueRestore(
     });
   const listener = environment.listen(console);
   try {
-    const source = await reopenSource(tools, plan, signal);
+    const source = await reopenSource(tools, plan, options, signal);
     const repository = plan.facts["lineage"] === null ? undefined : await repositoryId(tools, signal);
     const { builder } = plan.facts;
     const deps = await tools.restore({
@@ -200,6 +207,8 @@ async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSi
   const repository = await repositoryId(tools, signal);
   const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
   if (options.file !== undefined) return { source: fileSource(tools.scanAny, options.file), highWater, repository };
+  if (options.fromMember !== undefined)
+    return { source: await openSurvivor(tools, options.fromMember, options, signal), highWater, repository };
   return { source: await openBackup(tools, options.backup, signal), highWater, repository };
 }
 
@@ -227,9 +236,25 @@ async function openBackup(tools: Tools, named: string | undefined, signal: Abort
   return backupSource({ store, scan: tools.scan }, chosen, await decryptionFor(chosen.manifest, tools.identities));
 }
 
-async function reopenSource(tools: Tools, plan: RunbookPlan, signal: AbortSignal): Promise<Source> {
-  const source = plan.facts["source"] as { readonly kind: string; readonly name: string };
-  return source.kind === "file" ? fileSource(tools.scanAny, source.name) : await openBackup(tools, source.name, signal);
+async function reopenSource(
+  tools: Tools,
+  { facts }: RunbookPlan,
+  options: RestoreOptions,
+  signal: AbortSignal,
+): Promise<Source> {
+  const { kind, name } = facts["source"] as { readonly kind: string; readonly name: string };
+  if (kind === "file") return fileSource(tools.scanAny, name);
+  if (kind === "member") return await openSurvivor(tools, name.replace(/^member /, ""), options, signal);
+  return await openBackup(tools, name, signal);
+}
+
+async function openSurvivor(
+  tools: Tools,
+  member: string,
+  options: RestoreOptions,
+  signal: AbortSignal,
+): Promise<Source> {
+  return await tools.survivor({ member, minor: options.etcdMinor, toolDirectory: options.tools }, signal);
 }
 
 async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
@@ -299,16 +324,22 @@ function describePrepared({ facts, preflight, plan }: PreparedRestore): string {
   const lines = [
     `restore ${source.name}`,
     `  revision ${source.revision}, ${source.keys} keys, ${formatBytes(source.dbBytes)}${source.takenMs === undefined ? "" : `, taken ${formatTime(source.takenMs)}`}`,
-    `  ${source.unproven === undefined ? "proven" : `NOT PROVEN: ${source.unproven}`}`,
+    `  ${sayProof(source)}`,
     `  lost: ${preflight.lost}`,
     `  the restored cluster starts at revision ${preflight.first.revision}, ${preflight.first.why}`,
     facts.live === undefined
       ? `  now: no member answers (${facts.liveFault ?? ""})`
       : `  now: ${facts.live.members.filter(({ up }) => up).length} of ${facts.live.members.length} members answer, ${facts.live.quorum ? "with" : "WITHOUT"} quorum`,
+    ...preflight.offers.map((offer) => `  NEWER: ${offer}`),
   ].map((line) => escapeControls(line));
   for (const { message, hint } of preflight.refusals)
     lines.push(`REFUSED: ${escapeControls(message)}`, `  ${escapeControls(hint)}`);
   return `${lines.join("\n")}\n${plan === undefined ? "" : renderPlan(plan)}`;
+}
+
+function sayProof({ unproven, survivor }: SourceFacts): string {
+  if (survivor !== undefined) return "the member's own data, with nobody left to compare it with";
+  return unproven === undefined ? "proven" : `NOT PROVEN: ${unproven}`;
 }
 
 function documentOf({ preflight, plan }: PreparedRestore): object {
@@ -317,6 +348,7 @@ function documentOf({ preflight, plan }: PreparedRestore): object {
     refusals: preflight.refusals,
     warnings: preflight.warnings,
     lost: preflight.lost,
+    offers: preflight.offers,
     plan: plan ?? null,
   };
 }

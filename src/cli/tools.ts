@@ -44,6 +44,8 @@ export interface Tools extends AsyncDisposable {
   /** The operations that this machine has begun. */
   readonly journals: (emit: Emit) => Journals;
   readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;
+  /** The data of a member that survived its cluster. */
+  readonly survivor: (parts: SurvivorParts, signal: AbortSignal) => Promise<Source>;
   /** Runs a hook of the configuration with facts on its standard input; resolves with its warning, if it gave one. */
   readonly hook: (phase: string, facts: JsonObject, signal: AbortSignal) => Promise<string | undefined>;
   /** Removes what a restore that was only planned had fetched. */
@@ -62,6 +64,14 @@ export interface RestoreParts {
   /** Where etcd's own programs are; then PATH. */
   readonly toolDirectory: string | undefined;
   readonly emit: Emit;
+}
+
+export interface SurvivorParts {
+  readonly member: string;
+  /** Of the etcd that is installed, where the data does not tell it. */
+  readonly minor: string | undefined;
+  /** Where etcd's own programs are; then PATH. */
+  readonly toolDirectory: string | undefined;
 }
 
 /** Where a command speaks: data on `out`, everything else on `err`. */

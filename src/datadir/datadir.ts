@@ -84,3 +84,34 @@ export interface BuiltAlarm {
   readonly memberId: bigint;
   readonly kind: "NOSPACE" | "CORRUPT" | "UNKNOWN";
 }
+
+/** A segment, wherever it lies. */
+export interface WalFile {
+  readonly name: string;
+  content(signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** What a member's WAL says. */
+export interface WalFacts {
+  readonly memberId: bigint;
+  readonly clusterId: bigint;
+  /** The last one; undefined in a WAL whose member has not voted or committed yet. */
+  readonly hardState: { readonly term: bigint; readonly vote: bigint; readonly commit: bigint } | undefined;
+  /** Of the last entry; 0 without entries. What lies above a database's consistent index is in the WAL only. */
+  readonly lastIndex: bigint;
+  readonly lastTerm: bigint;
+  /** Of the newest snapshot record that is committed; 0 for none. */
+  readonly snapshotIndex: bigint;
+  /** The WAL ends inside a record, as after a power cut: etcd cuts that off when it starts, and it is not counted here. */
+  readonly torn: boolean;
+  /** Where the next record would stand, and the CRC that runs up to there. */
+  readonly end: { readonly segment: string; readonly offsetBytes: number; readonly crc: number };
+}
+
+/** What can be done with a member's WAL, wherever its segments lie. */
+export interface WalTools {
+  /** Faults `datadir-damaged`, `not-found`. */
+  readonly read: (files: readonly WalFile[], signal: AbortSignal) => Promise<WalFacts>;
+  /** The record that, put at the end of a WAL, says that all of it is committed. */
+  readonly commitRecord: (facts: WalFacts) => Uint8Array;
+}

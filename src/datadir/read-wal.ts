@@ -3,29 +3,9 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32c } from "../crc32c.ts";
 import { Fault, throwIfAborted } from "../faults.ts";
+import type { WalFacts, WalFile } from "./datadir.ts";
 import { bytesOf, integerOf, readFields, type Field } from "./proto.ts";
 import { recordTypes } from "./wal.ts";
-
-/** A segment, wherever it lies. */
-export interface WalFile {
-  readonly name: string;
-  content(signal: AbortSignal): AsyncIterable<Uint8Array>;
-}
-
-/** What a member's WAL says. */
-export interface WalFacts {
-  readonly memberId: bigint;
-  readonly clusterId: bigint;
-  /** The last one; undefined in a WAL whose member has not voted or committed yet. */
-  readonly hardState: { readonly term: bigint; readonly vote: bigint; readonly commit: bigint } | undefined;
-  /** Of the last entry; 0 without entries. What lies above a database's consistent index is in the WAL only. */
-  readonly lastIndex: bigint;
-  readonly lastTerm: bigint;
-  /** Of the newest snapshot record that is committed; 0 for none. */
-  readonly snapshotIndex: bigint;
-  /** The WAL ends inside a record, as after a power cut: etcd cuts that off when it starts, and it is not counted here. */
-  readonly torn: boolean;
-}
 
 /**
  * Reads a WAL from its oldest segment to its end, in order and in bounded memory, and checks every CRC, as etcd does on its start (server/storage/wal). Files of other names
@@ -73,6 +53,7 @@ class WalReader {
   #lastTerm = 0n;
   readonly #snapshots: bigint[] = [];
   #torn = false;
+  #end = { segment: "", offsetBytes: 0 };
   /** The index that the first segment begins with. */
   readonly #from: bigint;
 
@@ -93,6 +74,7 @@ class WalReader {
       lastTerm: this.#lastTerm,
       snapshotIndex: this.#snapshots.reduce((a, b) => (b > a && b <= commit ? b : a), 0n),
       torn: this.#torn,
+      end: { ...this.#end, crc: this.#crc },
     };
   }
 
@@ -102,6 +84,7 @@ class WalReader {
     for (;;) {
       throwIfAborted(signal);
       const at = input.offset;
+      this.#end = { segment: file.name, offsetBytes: at };
       const head = await input.take(8);
       // A length of zero: space that was allocated before it is needed.
       if (head === undefined || head.every((byte) => byte === 0)) {

@@ -1,4 +1,5 @@
 import { crc32c } from "../crc32c.ts";
+import type { WalFacts } from "./datadir.ts";
 import { hexId, memberJson, type Identity } from "./identity.ts";
 import type { Minor } from "./minors.ts";
 import { message } from "./proto.ts";
@@ -50,6 +51,14 @@ export function encodeSegment(memberId: bigint, identity: Identity, minor: Minor
   return segment.bytes;
 }
 
+/** The record that, put at the end of a WAL, says that all of its entries are committed. */
+export function encodeCommit({ hardState, lastIndex, lastTerm, end }: WalFacts): Buffer {
+  const writer = new SegmentWriter(end.crc);
+  const { term, vote } = hardState ?? { term: lastTerm, vote: 0n };
+  writer.record(recordTypes.state, message([1, term], [2, vote], [3, lastIndex]));
+  return writer.bytes;
+}
+
 /** A raft ConfState: 1 for each voter, 5 for auto_leave, which 3.7 leaves out. */
 export function encodeVoters({ members }: Identity, minor: Minor): Buffer {
   const voters = members.map(({ id }) => [1, id] as const);
@@ -61,7 +70,11 @@ const confChangeEntry = 1n;
 /** Frames records: a length whose top byte tells of padding to eight bytes, then {1 type, 2 crc, 3 data}; the CRC runs over the data of all records so far. */
 class SegmentWriter {
   readonly #frames: Buffer[] = [];
-  #crc = 0;
+  #crc: number;
+
+  constructor(crc = 0) {
+    this.#crc = crc;
+  }
 
   get bytes(): Buffer {
     return Buffer.concat(this.#frames);

@@ -17,8 +17,8 @@ export interface RestoreFacts {
 
 /** The file that the cluster goes back to, as its own bytes say. */
 export interface SourceFacts {
-  readonly kind: "backup" | "file";
-  /** `LINEAGE/BACKUP`, or the path of the file. */
+  readonly kind: "backup" | "file" | "member";
+  /** `LINEAGE/BACKUP`, the path of the file, or `member NAME`. */
   readonly name: string;
   /** The lineage it belongs to; undefined for a file. */
   readonly lineage: string | undefined;
@@ -45,6 +45,25 @@ export interface SourceFacts {
   readonly authEnabled: boolean;
   readonly leases: number;
   readonly keys: number;
+  /** Only of a member that survived. */
+  readonly survivor?: SurvivorFacts | undefined;
+}
+
+/** How a member that survived gave its data, and where its log ended. */
+export interface SurvivorFacts {
+  readonly member: string;
+  /** Its own live snapshot; its stopped database as it lay there; or that one with its log applied by a throw-away etcd. */
+  readonly how: "live" | "stopped" | "replayed";
+  /** With its version, where one was needed. */
+  readonly tool: string | undefined;
+  /** The entry of its log up to which the data goes. */
+  readonly index: bigint;
+  /** The last entry of its log. */
+  readonly lastIndex: bigint;
+  /** How many of the last entries it did not know to be committed: a client may have been told that they are, and may not. */
+  readonly uncommitted: bigint;
+  /** How many entries were only in its log, and were applied. */
+  readonly replayed: bigint;
 }
 
 export interface ListedMember {
@@ -54,11 +73,18 @@ export interface ListedMember {
   readonly learner: boolean;
 }
 
+export interface LiveMember extends ListedMember {
+  readonly up: boolean;
+  readonly version: string | undefined;
+  /** Undefined where it is not up. */
+  readonly revision: bigint | undefined;
+}
+
 /** The cluster as it runs now. */
 export interface LiveFacts {
   readonly clusterId: bigint;
   readonly quorum: boolean;
-  readonly members: readonly (ListedMember & { readonly up: boolean; readonly version: string | undefined })[];
+  readonly members: readonly LiveMember[];
   readonly highestRevision: bigint;
 }
 
@@ -90,6 +116,8 @@ export interface EtcdHostFacts {
   readonly owner: { readonly uid: number; readonly gid: number; readonly mode: number } | undefined;
   readonly hasMember: boolean;
   readonly hasWal: boolean;
+  /** Milliseconds since 1970 at which its database was written last; undefined where there is none. */
+  readonly writtenMs: number | undefined;
   /** On the file system of the data directory; undefined where it cannot be told. */
   readonly freeBytes: number | undefined;
   readonly walFreeBytes: number | undefined;

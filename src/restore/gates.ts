@@ -4,9 +4,11 @@ import type {
   EtcdHostFacts,
   HostFacts,
   ListedMember,
+  LiveFacts,
   RestoreFacts,
   RestoreRequest,
   ServiceFacts,
+  SurvivorFacts,
 } from "./facts.ts";
 
 /**
@@ -22,6 +24,8 @@ export interface Preflight {
   /** Minor of the servers that will be started, such as `3.6`; undefined when it cannot be told. */
   readonly minor: string | undefined;
   readonly lost: string;
+  /** Members that survived with more than what is to be restored, the best first; each says how it is taken instead. */
+  readonly offers: readonly string[];
 }
 
 export interface Refusal {
@@ -70,7 +74,7 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   }
   const minor = chooseMinor(facts, request, notes);
   judgeMinor(facts, minor, notes);
-  return { ...notes, targets, first, minor, lost: sayLost(facts, describe) };
+  return { ...notes, targets, first, minor, lost: sayLost(facts, describe), offers: offerSurvivors(facts, describe) };
 }
 
 interface Notes {
@@ -138,7 +142,8 @@ function tellDifferences(live: readonly ListedMember[], then: readonly ListedMem
   }
 }
 
-function judgeSource({ source }: RestoreFacts, request: RestoreRequest, { refusals, warnings }: Notes): void {
+function judgeSource({ source, live }: RestoreFacts, request: RestoreRequest, { refusals, warnings }: Notes): void {
+  if (source.survivor !== undefined) judgeSurvivor(source.survivor, live, { refusals, warnings });
   if (source.unproven !== undefined) {
     if (request.acceptUnproven) warnings.push(`${source.name} is not proven: ${source.unproven}`);
     else {
@@ -167,6 +172,56 @@ function judgeSource({ source }: RestoreFacts, request: RestoreRequest, { refusa
     warnings.push(`the backup holds an alarm ${kind} of member ${memberId.toString(16)}; it is removed`);
   }
   if (source.leases > 0) warnings.push(`${source.leases} leases come back with their whole time to live`);
+}
+
+function judgeSurvivor(
+  { member, how, tool, index, lastIndex, uncommitted, replayed }: SurvivorFacts,
+  live: LiveFacts | undefined,
+  { refusals, warnings }: Notes,
+): void {
+  if (live?.quorum === true) {
+    refusals.push({
+      message: `the cluster has quorum: what ${member} holds is what a backup holds`,
+      hint: "take one: etcd-lifeboat backup",
+    });
+  }
+  warnings.push(`no other member is left to compare ${member} with`);
+  if (how === "replayed") {
+    warnings.push(
+      `${replayed} entries were only in the log of ${member}: ${tool ?? "etcd"} has applied them to a copy, with --force-new-cluster`,
+    );
+    if (uncommitted > 0n)
+      warnings.push(
+        `${member} did not know whether the last ${uncommitted} of them were committed: they are kept, since a client may have been told that they are`,
+      );
+  }
+  if (how === "live" && lastIndex > index) {
+    warnings.push(
+      `the last ${lastIndex - index} entries of the log of ${member} are not in its snapshot, since it does not know whether they were committed: to keep them, stop it and plan again`,
+    );
+  }
+}
+
+/** Without quorum no backup is as new as a member that survived. */
+function offerSurvivors({ source, live, hosts }: RestoreFacts, describe: Describe): readonly string[] {
+  if (source.kind === "member" || live?.quorum === true) return [];
+  const found = hosts.flatMap(({ name, etcd }) => {
+    if (etcd === undefined || !etcd.hasMember) return [];
+    const { member, service, writtenMs } = etcd;
+    const take = `etcd-lifeboat restore --from-member ${member}`;
+    const revision = live?.members.find((one) => one.name === member)?.revision;
+    if (revision !== undefined) {
+      if (revision <= source.revision) return [];
+      const more = `${member} is alive at revision ${revision}, ${revision - source.revision} after ${source.name} (${source.revision}): ${take}`;
+      return [{ rank: revision, text: more }];
+    }
+    if (service.running || writtenMs === undefined || source.takenMs === undefined || writtenMs <= source.takenMs)
+      return [];
+    const later = describe.duration(writtenMs - source.takenMs);
+    const text = `${member} is stopped on ${name}, and its database was written until ${describe.time(writtenMs)}, ${later} after ${source.name} was taken: ${take}`;
+    return [{ rank: BigInt(Math.floor(writtenMs)) - 2n ** 62n, text }];
+  });
+  return found.toSorted((a, b) => (a.rank > b.rank ? -1 : 1)).map(({ text }) => text);
 }
 
 function judgeHost(
@@ -331,6 +386,11 @@ function minorOf(version: string): string {
 
 /** What the cluster forgets: the distance between the backup and now. */
 function sayLost({ source, live, nowMs }: RestoreFacts, describe: Describe): string {
+  if (source.survivor !== undefined) {
+    const { member, index, lastIndex } = source.survivor;
+    const rest = lastIndex > index ? `, and the ${lastIndex - index} entries after it` : "";
+    return `only what never reached ${member}, which is at revision ${source.revision}, entry ${index} of its log${rest}`;
+  }
   const age = source.takenMs === undefined ? "of an unknown time" : `${describe.duration(nowMs - source.takenMs)} old`;
   if (live === undefined) return `everything written since the backup, which is ${age}`;
   const revisions = live.highestRevision - source.revision;

@@ -61,6 +61,7 @@ function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): 
       learner,
       up: seen.up,
       version: seen.up ? seen.status.version : undefined,
+      revision: seen.up ? seen.status.revision : undefined,
     })),
   };
 }
@@ -93,9 +94,10 @@ async function observeEtcd(
   signal: AbortSignal,
 ): Promise<EtcdHostFacts> {
   const { dataDirectory, walDirectory } = etcd;
-  const [data, member, names, wal, service] = await Promise.all([
+  const [data, member, database, names, wal, service] = await Promise.all([
     host.stat(dataDirectory, signal),
     host.stat(`${dataDirectory}/member`, signal),
+    host.stat(`${dataDirectory}/member/snap/db`, signal),
     host.list(dataDirectory, signal),
     host.list(walDirectory ?? `${dataDirectory}/member/wal`, signal),
     observeService(etcd.service, signal),
@@ -111,6 +113,7 @@ async function observeEtcd(
     hasMember: member !== undefined,
     memberIsMountPoint: member?.isMountPoint === true,
     hasWal: wal?.some((name) => name.endsWith(".wal")) === true,
+    writtenMs: database?.modifiedMs,
     freeBytes: room?.freeBytes,
     walFreeBytes: walRoom?.freeBytes,
     sameDisk: room !== undefined && room.device === walRoom?.device,

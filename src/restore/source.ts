@@ -12,7 +12,7 @@ import { spoolPlain } from "../snapshot/fetch.ts";
 import { checkSizes } from "../snapshot/sizes.ts";
 import type { Scan } from "../snapshot/take.ts";
 import type { Store } from "../store/store.ts";
-import type { SourceFacts } from "./facts.ts";
+import type { ListedMember, SourceFacts } from "./facts.ts";
 
 /** Where the database comes from: a backup of the repository, or a file. */
 export interface Source {
@@ -34,7 +34,7 @@ export interface Fetched {
 const sealBytes = 32;
 
 /** The path of the database inside the work directory. */
-function databasePath(directory: string): string {
+export function databasePath(directory: string): string {
   return join(directory, "snapshot.db");
 }
 
@@ -168,14 +168,21 @@ function factsOfFile(
   { sha256, sealed }: { readonly sha256: string; readonly sealed: boolean },
 ): SourceFacts {
   return {
+    ...factsOfDatabase(facts, sha256),
     kind: "file",
     name: file,
-    lineage: undefined,
-    takenMs: undefined,
     unproven: sealed
       ? "a file, which no member was compared with"
       : "a file without a seal: nothing says whether it is whole, and no member was compared with it",
+  };
+}
+
+/** What a database says of itself; who gave it, and when, it does not know. */
+export function factsOfDatabase(facts: SnapshotFacts, sha256: string): Omit<SourceFacts, "kind" | "name" | "unproven"> {
+  return {
     passedOver: undefined,
+    lineage: undefined,
+    takenMs: undefined,
     revision: facts.revision,
     compactRevision: facts.compactRevision,
     hashKv: facts.hashKv,
@@ -185,7 +192,7 @@ function factsOfFile(
     storageVersion: facts.storageVersion,
     clusterVersion: facts.clusterVersion,
     downgradeTarget: facts.downgrade?.enabled === true ? facts.downgrade.targetVersion : undefined,
-    members: facts.members,
+    members: membersOf(facts),
     alarms: facts.alarms,
     authEnabled: facts.authEnabled,
     leases: facts.leases,
@@ -193,8 +200,13 @@ function factsOfFile(
   };
 }
 
+/** Its member list without the IDs, which mean nothing in another cluster. */
+export function membersOf({ members }: SnapshotFacts): readonly ListedMember[] {
+  return members.map(({ name, peerUrls, clientUrls, learner }) => ({ name, peerUrls, clientUrls, learner }));
+}
+
 /** SHA-256 of a file, or of its first bytes; undefined when it is not there. */
-async function digestOfFile(path: string, signal: AbortSignal, bytes?: number): Promise<string | undefined> {
+export async function digestOfFile(path: string, signal: AbortSignal, bytes?: number): Promise<string | undefined> {
   const there = await stat(path).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

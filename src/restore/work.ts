@@ -137,7 +137,7 @@ export class RestoreWork {
 /** What `planFacts` of plan.ts wrote, as it is read back from a journal. */
 export interface PlanFacts {
   readonly source: {
-    readonly kind: "backup" | "file";
+    readonly kind: "backup" | "file" | "member";
     readonly name: string;
     readonly revision: string;
     readonly sha256: string;

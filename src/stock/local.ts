@@ -5,7 +5,16 @@ import { Fault, abortFault, throwIfAborted } from "../faults.ts";
 import { startGuarded, type Guarded } from "./guarded.ts";
 import { endFault } from "./ended.ts";
 import { restoreMember } from "./restore-member.ts";
-import type { StockLook, StockMember, StockPrograms, StockRestorer, StockRestorers, StockTools } from "./stock.ts";
+import type {
+  StockLook,
+  StockMember,
+  StockPrograms,
+  StockRestorer,
+  StockRestorers,
+  StockServer,
+  StockServers,
+  StockTools,
+} from "./stock.ts";
 
 export interface LocalToolsOptions {
   /** Looked into before PATH: for each program `directory/3.6/etcd`, then `directory/etcd`. */
@@ -15,10 +24,11 @@ export interface LocalToolsOptions {
 }
 
 /** The etcd programs that are installed here. */
-export function openLocalTools(options: LocalToolsOptions): StockTools & StockRestorers {
+export function openLocalTools(options: LocalToolsOptions): StockTools & StockRestorers & StockServers {
   return {
     find: (minor, signal) => findPrograms(options, minor, signal),
     findRestorer: (minor, signal) => findRestorer(options, minor, signal),
+    findServer: (minor, signal) => findServer(options, minor, signal),
   };
 }
 
@@ -63,6 +73,15 @@ async function findRestorer(options: LocalToolsOptions, minor: string, signal: A
     name: program.name,
     keepsOldMembers: name === "etcdctl",
     restoreMember: (restore, directory, within) => restoreMember(program, restore, directory, within),
+  };
+}
+
+async function findServer(options: LocalToolsOptions, minor: string, signal: AbortSignal): Promise<StockServer> {
+  checkMinor(minor);
+  const server = await findFirst(options, [{ name: "etcd", minor }], minor, signal);
+  return {
+    name: `etcd ${server.version}`,
+    startAlone: (directory, within) => startMember(server, directory, within, ["--force-new-cluster"]),
   };
 }
 
@@ -171,9 +190,11 @@ async function startMember(
   { path, version }: FoundProgram,
   directory: string,
   signal: AbortSignal,
+  further: readonly string[] = [],
 ): Promise<StockMember> {
   const flags = [
     ...memberFlags(),
+    ...further,
     `--listen-client-urls=unix://${clientSocket}`,
     `--advertise-client-urls=unix://${clientSocket}`,
     `--listen-peer-urls=unix://${peerSocket}`,
@@ -195,7 +216,7 @@ async function startMember(
   return {
     socket,
     async look(within) {
-      if (ended !== undefined) throw endFault(`etcd ${version}`, "does not run on the restored data", ended);
+      if (ended !== undefined) throw endFault(`etcd ${version}`, "does not run on this data", ended);
       return askMetrics(socket, within);
     },
     async stop(within) {
@@ -225,9 +246,11 @@ async function askMetrics(socketPath: string, signal: AbortSignal): Promise<Stoc
   const number = (name: string): string | undefined => new RegExp(`^${name} ([0-9.e+]+)$`, "m").exec(page ?? "")?.[1];
   const keys = number("etcd_debugging_mvcc_keys_total");
   const revision = number("etcd_debugging_mvcc_current_revision");
-  if (number("etcd_server_has_leader") !== "1" || keys === undefined || revision === undefined) return undefined;
-  // A float in the text format: exact up to 2^53, and Go writes it like 1e+09.
-  return { keys: Number(keys), revision: BigInt(Number(revision)) };
+  const applied = number("etcd_server_proposals_applied_total");
+  if (number("etcd_server_has_leader") !== "1") return undefined;
+  if (keys === undefined || revision === undefined || applied === undefined) return undefined;
+  // Floats in the text format: exact up to 2^53, and Go writes them like 1e+09.
+  return { keys: Number(keys), revision: BigInt(Number(revision)), appliedIndex: BigInt(Number(applied)) };
 }
 
 /** The page, or undefined when there is none now. */

@@ -7,6 +7,23 @@ export interface StockTools {
   find(minor: string, signal: AbortSignal): Promise<StockPrograms>;
 }
 
+/** etcd itself, without a tool. */
+export interface StockServers {
+  /** etcd of a minor such as `3.6`; faults as `find`. */
+  findServer(minor: string, signal: AbortSignal): Promise<StockServer>;
+}
+
+export interface StockServer {
+  /** With its version, such as `etcd 3.6.14`. */
+  readonly name: string;
+
+  /**
+   * Starts it on a copy of a member's data directory, `data` in `directory`, as a cluster of its own (--force-new-cluster): it applies what its log knows to be committed, and throws
+   * the rest of the log away. Otherwise as `StockPrograms.start`.
+   */
+  startAlone(directory: string, signal: AbortSignal): Promise<StockMember>;
+}
+
 /** etcd's own tool that makes data directories, without the server. */
 export interface StockRestorers {
   /** etcdutl of the minor, and for 3.4 and 3.3 etcdutl 3.5 or else their etcdctl. Faults as `find`. */
@@ -67,4 +84,6 @@ export interface StockLook {
   readonly revision: bigint;
   /** Live keys. */
   readonly keys: number;
+  /** Of the log, up to which it has applied. */
+  readonly appliedIndex: bigint;
 }

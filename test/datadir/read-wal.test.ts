@@ -5,7 +5,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { crc32c } from "../../src/crc32c.ts";
 import { message } from "../../src/datadir/proto.ts";
-import { readWal, walFilesIn, type WalFacts, type WalFile } from "../../src/datadir/read-wal.ts";
+import type { WalFacts, WalFile } from "../../src/datadir/datadir.ts";
+import { readWal, walFilesIn } from "../../src/datadir/read-wal.ts";
+import { encodeCommit } from "../../src/datadir/wal.ts";
 import { never } from "./rig.ts";
 
 /** A WAL that is written record by record, as etcd frames them; the offset of each record is known. */
@@ -84,7 +86,25 @@ test("a WAL says whose it is, how far it goes, and what was committed", async ()
     lastTerm: 2n,
     snapshotIndex: 3n,
     torn: false,
+    end: { segment: files(Buffer.alloc(0))[0]?.name, offsetBytes: wal.bytes().length, crc: wal.crc() },
   });
+});
+
+test("a record put at its end makes all of a WAL committed, also behind a torn one", async () => {
+  const wal = ordinary(5);
+  wal.add(entry, entryOf(6n, 3n));
+  wal.add(entry, entryOf(7n, 3n));
+  const whole = wal.bytes();
+  for (const bytes of [
+    whole,
+    Buffer.concat([whole, Buffer.alloc(4096)]),
+    Buffer.concat([whole, whole.subarray(0, 12)]),
+  ]) {
+    const found = await read(bytes);
+    expect(found).toMatchObject({ hardState: { commit: 5n }, lastIndex: 7n });
+    const committed = await read(Buffer.concat([bytes.subarray(0, found.end.offsetBytes), encodeCommit(found)]));
+    expect(committed).toMatchObject({ hardState: { term: 2n, vote: 7n, commit: 7n }, lastIndex: 7n, torn: false });
+  }
 });
 
 test("a new leader's entries take the place of those that were never committed", async () => {

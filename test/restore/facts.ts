@@ -35,6 +35,7 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     hasMember: true,
     memberIsMountPoint: false,
     hasWal: true,
+    writtenMs: nowMs,
     freeBytes: 100 * 2 ** 30,
     walFreeBytes: 100 * 2 ** 30,
     sameDisk: true,
@@ -84,7 +85,7 @@ export function liveFacts(changes: Partial<LiveFacts> = {}): LiveFacts {
   return {
     clusterId: 0xabcn,
     quorum: true,
-    members: members.map((member) => ({ ...member, up: true, version: "3.6.16" })),
+    members: members.map((member) => ({ ...member, up: true, version: "3.6.16", revision: 9000n })),
     highestRevision: 9000n,
     ...changes,
   };

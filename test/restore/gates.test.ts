@@ -183,3 +183,61 @@ test("what is lost is said in revisions and time", () => {
   expect(judge().lost).toContain("4000 revisions: the cluster is at 9000, the backup, 3600000 ms old, at 5000");
   expect(judge({ live: undefined }).lost).toContain("everything written since the backup");
 });
+
+suite("a member that survived", () => {
+  const lost = liveFacts({
+    quorum: false,
+    members: liveFacts().members.map((member) =>
+      member.name === "m2" ? member : { ...member, up: false, version: undefined, revision: undefined },
+    ),
+  });
+  const survivor = {
+    member: "m2",
+    how: "replayed",
+    tool: "etcd 3.6.16",
+    index: 500n,
+    lastIndex: 500n,
+    uncommitted: 2n,
+    replayed: 40n,
+  } as const;
+  const source = sourceFacts({ kind: "member", name: "member m2", lineage: undefined, survivor });
+
+  test("is offered before the backup where quorum is lost, with the numbers, the live one first", () => {
+    const hosts = restoreFacts().hosts.map((host) => ({
+      ...host,
+      etcd: etcdOn(host.etcd?.member ?? "", { service: service("etcd", "etcd", { running: false }) }),
+    }));
+    const { offers } = judge({ live: lost, hosts });
+    expect(offers).toHaveLength(3);
+    expect(offers[0]).toContain("m2 is alive at revision 9000, 4000 after");
+    expect(offers[0]).toContain("etcd-lifeboat restore --from-member m2");
+    expect(offers[1]).toContain("m1 is stopped on h1, and its database was written until 2026-11-21T12:00:00.000Z");
+    expect(judge({ hosts }).offers).toEqual([]);
+  });
+
+  test("is not offered when the backup has as much, or its data is gone", () => {
+    const hosts = restoreFacts().hosts.map((host) => ({
+      ...host,
+      etcd: etcdOn(host.etcd?.member ?? "", { hasMember: false }),
+    }));
+    expect(judge({ live: lost, hosts }).offers).toEqual([]);
+    expect(judge({ live: lost, source: sourceFacts({ revision: 9000n }) }).offers).toEqual([]);
+  });
+
+  test("says what of its log was applied, and what nobody knows of it", () => {
+    const { warnings, lost: forgotten } = judge({ live: lost, source });
+    const said = warnings.join("\n");
+    expect(said).toContain("no other member is left to compare m2 with");
+    expect(said).toContain("40 entries were only in the log of m2: etcd 3.6.16 has applied them");
+    expect(said).toContain("whether the last 2 of them were committed: they are kept");
+    expect(forgotten).toContain("only what never reached m2, which is at revision 5000, entry 500");
+    const alive = { ...survivor, how: "live", lastIndex: 503n, tool: undefined, replayed: 0n } as const;
+    expect(judge({ live: lost, source: { ...source, survivor: alive } }).warnings.join("\n")).toContain(
+      "the last 3 entries of the log of m2 are not in its snapshot",
+    );
+  });
+
+  test("is refused while the cluster has quorum: a backup of it can be proven", () => {
+    expect(refused(judge({ source }))).toContain("the cluster has quorum");
+  });
+});

@@ -28,7 +28,7 @@ const { content } = manifest;
 
 interface Script {
   /** What it says of itself, one look after the other; the last again and again. */
-  readonly looks: readonly (StockLook | undefined | Fault)[];
+  readonly looks: readonly (Omit<StockLook, "appliedIndex"> | undefined | Fault)[];
   readonly hash: number;
   readonly compactRevision: bigint;
   readonly stoppedHash: number;
@@ -73,7 +73,7 @@ async function boot(
           const look = script.looks[Math.min(looks, script.looks.length - 1)];
           looks += 1;
           if (look instanceof Fault) throw look;
-          return look;
+          return look && { ...look, appliedIndex: 0n };
         },
         async stop() {
           calls.push("stop");

@@ -1,0 +1,96 @@
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+import type { Ended } from "./command.ts";
+import { openRestorable, type Restorable } from "./restorable.ts";
+import { etcdProgram } from "./servers.ts";
+
+/** Quorum is lost, and one member still holds more than any backup. */
+
+const slow = { timeout: 400_000 };
+const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
+/** A directory as `--tools` takes it. */
+const tools = ["--tools", dirname(dirname(etcdProgram("3.6", "etcd")))];
+
+function ended({ status, stdout, stderr }: Ended, expected: number): string {
+  expect(status, stdout + stderr).toBe(expected);
+  return stdout + stderr;
+}
+
+/** Ends a member's supervisor and then its etcd as a power cut does; what is on its disk stays. */
+async function kill({ directoryOf, runs }: Restorable, name: string): Promise<void> {
+  for (const file of ["pid", "child"]) {
+    const [pid = ""] = (await readFile(join(directoryOf(name), file), "utf8")).split(" ");
+    process.kill(Number(pid), "SIGKILL");
+  }
+  await expect.poll(async () => await runs(name)).toBe(false);
+}
+
+async function destroy(site: Restorable, name: string): Promise<void> {
+  await kill(site, name);
+  const data = site.cluster.members.find((member) => member.name === name)?.dataDirectory ?? "";
+  await rm(data, { recursive: true });
+  await mkdir(data, { mode: 0o700 });
+}
+
+test(
+  "two of three members are destroyed: the third, alive and newer than the backup, is offered first and brought back",
+  slow,
+  async () => {
+    await using site = await openRestorable({ minor: "3.6", members: 3, tls: true, apiServers: true });
+    const { cluster } = site;
+    await cluster.put("kept", "then");
+    ended(await site.site.run(["backup"]), 0);
+    await cluster.put("kept", "now");
+    const refused = ended(await site.site.run(["restore", "--from-member", "etcd1", "--plan"]), 4);
+    expect(refused).toContain("the cluster has quorum");
+    await Promise.all(["etcd2", "etcd3"].map((name) => destroy(site, name)));
+    const planned = ended(await site.site.run(["restore", "--plan"]), 0);
+    expect(planned).toMatch(/NEWER: etcd1 is alive at revision \d+, \d+ after .*restore --from-member etcd1/);
+    ended(await site.site.run(["restore", "--from-member", "etcd1", ...confirmed]), 0);
+    expect(await cluster.get("kept")).toBe("now");
+    for (const name of ["etcd1", "etcd2", "etcd3", "api1", "api2", "api3"]) expect(await site.runs(name)).toBe(true);
+  },
+);
+
+/** The database is written once an hour: whatever comes after the backup is in the log alone. */
+const lazy = ["--backend-batch-interval=1h", "--backend-batch-limit=1000000"];
+
+/** A cluster whose members died by a power cut, with one of them left and `now 20` only in its log. */
+async function openDead(minor: "3.4" | "3.6", members: 1 | 3): Promise<Restorable> {
+  const site = await openRestorable({ minor, members, flags: lazy });
+  await site.cluster.put("kept", "then");
+  ended(await site.site.run(["backup"]), 0);
+  for (let number = 1; number <= 20; number += 1) await site.cluster.put("kept", `now ${number}`);
+  await Promise.all(site.cluster.members.map(({ name }) => kill(site, name)));
+  const [, ...others] = site.cluster.members;
+  for (const { dataDirectory } of others) await rm(join(dataDirectory, "member"), { recursive: true });
+  return site;
+}
+
+const from = ["restore", "--from-member", "etcd1"];
+
+test(
+  "what a stopped member had only in its log comes back by a throw-away etcd, also when the restore dies amid it",
+  slow,
+  async () => {
+    await using site = await openDead("3.6", 3);
+    const planned = ended(await site.site.run([...from, "--plan", ...tools]), 0);
+    expect(planned).toMatch(/\d+ entries were only in the log of etcd1: etcd 3\.6\.\d+ has applied them to a copy/);
+    // It dies when the member's own data is aside: what was taken of it must still be here.
+    const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step swap.h1 after perform" };
+    expect((await site.site.run([...from, ...confirmed, ...tools], { env })).signal).toBe("SIGKILL");
+    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    expect(await site.cluster.get("kept")).toBe("now 20");
+  },
+);
+
+test("a log that nothing here can apply is a refusal with the number of entries and what helps", slow, async () => {
+  await using site = await openDead("3.4", 1);
+  const refused = ended(await site.site.run([...from, "--plan"], { env: { PATH: "/nowhere" } }), 4);
+  expect(refused).toMatch(
+    /the database of etcd1 ends at entry \d+ of its log, which goes on to \d+, .*not applied: no etcd 3\.4/,
+  );
+  ended(await site.site.run([...from, ...confirmed, ...tools]), 0);
+  expect(await site.cluster.get("kept")).toBe("now 20");
+});
