@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, type RequestListener } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { Etcd3 } from "etcd3";
 
 /**
  * Behaves towards etcd as a kube-apiserver does, as far as a restore can tell: it keeps a watch on everything open, holds a lease, writes a key every two seconds, and
- * says on /readyz whether etcd answers. `api-server.ts NAME PORT ENDPOINTS [CA CERT KEY]`.
+ * says on /readyz whether etcd answers. `api-server.ts NAME PORT ENDPOINTS [CA CERT KEY [SERVERCERT SERVERKEY]]`.
  */
-const [name = "", port = "", endpoints = "", ca, cert, key] = process.argv.slice(2);
+const [name = "", port = "", endpoints = "", ca, cert, key, servingCert, servingKey] = process.argv.slice(2);
 const credentials =
   ca === undefined || cert === undefined || key === undefined
     ? undefined
@@ -30,10 +31,15 @@ setInterval(() => {
     );
 }, 2000);
 
-createServer((request, response) => {
+const answer: RequestListener = (request, response) => {
   client.get("/registry/health").then(
     () => response.writeHead(request.url === "/readyz" ? 200 : 404).end("ok"),
     (error: unknown) => response.writeHead(500).end(String(error)),
   );
-}).listen(Number(port), "127.0.0.1");
+};
+const server =
+  servingCert === undefined || servingKey === undefined
+    ? createServer(answer)
+    : createTlsServer({ cert: readFileSync(servingCert), key: readFileSync(servingKey) }, answer);
+server.listen(Number(port), "127.0.0.1");
 process.on("SIGTERM", () => process.exit(0));
