@@ -87,6 +87,73 @@ describe("a backup is due", () => {
   });
 });
 
+describe("where time does what it seldom does, a slot is due once", () => {
+  /** Every slot that becomes due on the way, each committed at once. */
+  function served(facts: ScheduleFacts, clock: readonly number[]): readonly string[] {
+    let newestSlotMs = facts.newestSlotMs;
+    return clock.flatMap((nowMs) => {
+      const due = decideDue({ ...facts, newestSlotMs }, nowMs);
+      if (due.kind !== "due") return [];
+      newestSlotMs = Math.max(newestSlotMs ?? -Infinity, due.slotMs);
+      return [`${new Date(due.slotMs).toISOString().slice(0, 19)} missed ${due.missed}`];
+    });
+  }
+  const ticks = (from: string, to: string, stepMs: number): readonly number[] => {
+    const count = Math.ceil((utc(to) - utc(from)) / stepMs);
+    return Array.from({ length: count }, (_, index) => utc(from) + index * stepMs);
+  };
+
+  test.each([
+    // Linux steps the clock back when the second has passed: 23:59:59 comes twice.
+    [
+      "stepped",
+      [
+        ...ticks("2016-12-31T23:59:50", "2017-01-01T00:00:00", 100),
+        ...ticks("2016-12-31T23:59:59", "2017-01-01T00:00:10", 100),
+      ],
+    ],
+    // One that was late to step had gone on into the new year.
+    [
+      "stepped late",
+      [
+        ...ticks("2016-12-31T23:59:50", "2017-01-01T00:00:01", 100),
+        ...ticks("2017-01-01T00:00:00", "2017-01-01T00:00:10", 100),
+      ],
+    ],
+    // Servers that smear make each second a little longer.
+    ["smeared", ticks("2016-12-31T23:59:50", "2017-01-01T00:00:10", 95)],
+  ])("through a leap second that is %s", (_, clock) => {
+    const seconds = {
+      ...hourly,
+      delayMs: 0,
+      newestSlotMs: utc("2016-12-31T23:59:49"),
+      fields: parseCron("* * * * * *"),
+    };
+    const slots = served(seconds, clock);
+    expect(slots).toEqual(
+      ticks("2016-12-31T23:59:50", "2017-01-01T00:00:10", 1000).map(
+        (slotMs) => `${new Date(slotMs).toISOString().slice(0, 19)} missed 0`,
+      ),
+    );
+    const midnight = { ...seconds, newestSlotMs: utc("2016-12-31T00:00"), fields: parseCron("0 0 * * *") };
+    expect(served(midnight, clock)).toEqual(["2017-01-01T00:00:00 missed 0"]);
+  });
+
+  test("after its schedule was changed: the newest slot of the old one stands, and only what lies after it is asked of the new one", () => {
+    const change = (before: string, cron: string, timeZone = "UTC"): readonly string[] =>
+      served({ ...hourly, delayMs: 0, newestSlotMs: utc(before), fields: parseCron(cron), timeZone, starting: true }, [
+        utc("2026-03-01T12:20"),
+        utc("2026-03-01T12:21"),
+      ]);
+    expect(change("2026-03-01T12:00", "*/15 * * * *")).toEqual(["2026-03-01T12:15:00 missed 0"]);
+    expect(change("2026-03-01T12:15", "0 * * * *")).toEqual([]);
+    expect(change("2026-03-01T12:15", "0 0 * * *")).toEqual([]);
+    expect(change("2026-03-01T00:00", "0 0 * * *", "Asia/Kolkata")).toEqual([]);
+    expect(change("2026-03-01T00:00", "0 0 * * *", "America/St_Johns")).toEqual(["2026-03-01T03:30:00 missed 0"]);
+    expect(change("2026-03-01T00:00", "0 */4 * * *")).toEqual(["2026-03-01T12:00:00 missed 2"]);
+  });
+});
+
 describe("the delay", () => {
   test("is the same for every daemon of a cluster, spreads clusters, and stays below the jitter", () => {
     const delays = Array.from({ length: 200 }, (_, at) => stableDelay(`cluster-${at}`, "hourly", 120_000));
