@@ -163,8 +163,9 @@ function serverOf(looks: readonly Look[], nameOf: (id: bigint) => string | undef
     return before === undefined || after === undefined ? undefined : toMs(quantileBetween(before, after, 0.99));
   };
   const peers = [...(now?.peerRoundTrips ?? [])].flatMap(([id, after]) => {
-    const before = longAgo?.peerRoundTrips.get(id);
-    const roundTripMs = before === undefined ? undefined : toMs(meanBetween(before, after));
+    // A peer appears on the page with the first round trip that the member measures.
+    const before = longAgo?.peerRoundTrips.get(id) ?? { count: 0, seconds: 0 };
+    const roundTripMs = longAgo === now ? undefined : toMs(meanBetween(before, after));
     const peer = nameOf(id);
     return peer === undefined || roundTripMs === undefined ? [] : [{ peer, roundTripMs }];
   });

@@ -213,8 +213,11 @@ describe("probes", () => {
     rig.etcd.member("etcd3").fail = { status: new Fault("etcd-tls", "the server certificate of etcd3 has expired") };
     rig.etcd.member("etcd3").certificate = { subject: "CN=etcd3", names: [], notBeforeMs: 0, notAfterMs: 1 };
     const { of, stop } = observing(rig);
+    // A member that has just started has measured none.
+    rig.etcd.member("etcd1").metrics = { peerRoundTrips: new Map() };
     await rig.clock.advance(0);
     rig.etcd.script.revision = 150n;
+    rig.etcd.member("etcd1").metrics = {};
     await rig.clock.advance(15_000);
     const of1 = of("member.probed").findLast(({ member }) => member === "etcd1");
     expect(of1?.peers.map(({ peer }) => peer)).toEqual(["etcd2", "etcd3"]);
