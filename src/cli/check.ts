@@ -122,7 +122,7 @@ function inWords({ about, message, severity }: Trouble): string {
 
 /** `'label'=value[unit];[warning];[critical];[least];[most]`; a value that is not known is left out. */
 function perfdata(
-  { schedules, repository, cluster, spool, nowMs }: Overview,
+  { schedules, repository, cluster, copies, spool, nowMs }: Overview,
   limits: (schedule: ScheduleFacts) => AgeLimits,
 ): string {
   const data: string[] = [];
@@ -146,6 +146,9 @@ function perfdata(
   if (cluster.value !== undefined) {
     const { votersUp, voters, needed, tolerates } = toleranceOf(cluster.value);
     data.push(`'voters_up'=${votersUp};${voters}:;${needed}:;0;${voters}`, `'failures_tolerated'=${tolerates};;;0;`);
+  }
+  for (const { name, compared } of copies) {
+    if (compared.value !== undefined) data.push(`'copy_${name}_missing'=${compared.value.missing};;;0;`);
   }
   if (spool !== undefined) data.push(`'spool_free'=${spool.freeBytes}B;;;0;${spool.sizeBytes}`);
   return data.join(" ");

@@ -1,7 +1,8 @@
 import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { decideDue, stableDelay } from "../daemon/due.ts";
 import { slotAfter, slotInterval } from "../daemon/slots.ts";
-import { isFault, type Fault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
+import { formatDuration } from "../format.ts";
 import { listRepository, readHistories, type Belief, type ListedBackup, type Listing } from "../repository/catalog.ts";
 import type { Judgement } from "../repository/gates.ts";
 import { readIdentity } from "../repository/identity.ts";
@@ -16,6 +17,7 @@ import {
 } from "../repository/proven.ts";
 import { liveHistory, type BackupDependencies } from "../snapshot/backup.ts";
 import { collectBounds } from "../snapshot/collect.ts";
+import { lastCopied, surveyCopy, type CopyTarget } from "../snapshot/copy.ts";
 import { countsOf, openExpiry, surveyRetention } from "../snapshot/expire.ts";
 import { policyOf } from "./expire.ts";
 import { look } from "./lock.ts";
@@ -31,6 +33,8 @@ export interface Overview {
   readonly schedules: readonly ScheduleFacts[];
   /** Undefined where it cannot be looked at. */
   readonly spool: { readonly directory: string; readonly freeBytes: number; readonly sizeBytes: number } | undefined;
+  /** The further stores, in the order of the configuration. */
+  readonly copies: readonly CopyFacts[];
   /** Undefined where none is configured, it was not asked for, or the repository cannot be read. */
   readonly retention: RetentionFacts | undefined;
 }
@@ -77,6 +81,24 @@ export interface ScheduleFacts {
   readonly nextMs: number | undefined;
 }
 
+/** What a further store has of the first one. */
+export interface CopyFacts {
+  readonly name: string;
+  readonly store: string;
+  /** Undefined while the first store has no repository. */
+  readonly compared: Seen<ComparedCopy | undefined>;
+}
+
+interface ComparedCopy {
+  readonly backups: number;
+  /** Backups of the first store that it does not have; also those that its own retention gave up. */
+  readonly missing: number;
+  /** Backups that it has under the same name and not as the same. */
+  readonly differing: number;
+  /** By schedule: when the newest backup that it has was committed to the first store. */
+  readonly committedMs: ReadonlyMap<string, number | undefined>;
+}
+
 interface RetentionFacts {
   readonly kept: number;
   readonly storedBytes: number;
@@ -117,6 +139,7 @@ export async function readOverview(tools: Tools, options: OverviewOptions, signa
     lock: repository.value === undefined ? undefined : lock.value,
     schedules: readSchedules(tools, repository.value),
     spool: (await seen(() => readSpool(tools, deps))).value,
+    copies: await readCopies(tools, signal),
     retention,
   };
 }
@@ -229,6 +252,52 @@ function readSchedules(tools: Tools, repository: RepositoryFacts | undefined): r
 async function readSpool(tools: Tools, { spool }: BackupDependencies): Promise<NonNullable<Overview["spool"]>> {
   const { freeBytes, sizeBytes } = await spool.space();
   return { directory: tools.loaded.config.spool.directory, freeBytes, sizeBytes };
+}
+
+/** `check` has a minute in all, and a copy that is dead must not hide what is known of the first store. */
+const copyTimeoutMs = 20_000;
+
+/** All side by side, each within its time: one that is slow or dead holds up no other. */
+async function readCopies(tools: Tools, signal: AbortSignal): Promise<readonly CopyFacts[]> {
+  const { cluster, schedules } = tools.loaded.config;
+  const read = async (target: CopyTarget, until: AbortSignal): Promise<ComparedCopy | undefined> => {
+    const from = { store: await tools.store(), target, cluster: cluster.name, trusted: await tools.trusted() };
+    const survey = await surveyCopy(from, until);
+    if (survey === undefined) return undefined;
+    const newest = async (name: string): Promise<readonly [string, number | undefined]> => [
+      name,
+      await lastCopied(target, survey, name, tools.clock.now(), until),
+    ];
+    return {
+      backups: survey.copy.backups.length,
+      missing: survey.missing.length,
+      differing: survey.differing.length,
+      committedMs: new Map(await Promise.all(schedules.map(({ name }) => newest(name)))),
+    };
+  };
+  return await Promise.all(
+    (await tools.copies()).map(async (target) => ({
+      name: target.name,
+      store: target.store.description,
+      compared: await seen(() => inTime(target.name, signal, (until) => read(target, until))),
+    })),
+  );
+}
+
+async function inTime<T>(copy: string, signal: AbortSignal, look: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const late = new AbortController();
+  const timer = setTimeout(
+    () =>
+      late.abort(
+        new Fault("store-unreachable", `the copy ${copy} could not be read within ${formatDuration(copyTimeoutMs)}`),
+      ),
+    copyTimeoutMs,
+  );
+  try {
+    return await look(AbortSignal.any([signal, late.signal]));
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function readRetention(tools: Tools, signal: AbortSignal): Promise<RetentionFacts | undefined> {

@@ -5,7 +5,7 @@ import type { Fault } from "../faults.ts";
 import { formatId, formatInstant } from "../repository/documents.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import { lockDocument, lockLines } from "./lock.ts";
-import { readOverview, type Overview, type RepositoryFacts, type ScheduleFacts } from "./overview.ts";
+import { readOverview, type CopyFacts, type Overview, type RepositoryFacts, type ScheduleFacts } from "./overview.ts";
 import { formatTable } from "./table.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 import { findTroubles, toleranceOf, usualLimits, type Trouble } from "./troubles.ts";
@@ -30,7 +30,7 @@ export async function statusCommand(environment: Environment, options: CommonOpt
 }
 
 function documentOf(overview: Overview, name: string) {
-  const { cluster, repository, lock, schedules, spool, retention } = overview;
+  const { cluster, repository, lock, schedules, spool, copies, retention } = overview;
   return {
     schema: "etcd-lifeboat/status/v1",
     cluster: name,
@@ -43,6 +43,7 @@ function documentOf(overview: Overview, name: string) {
     lock: lock === undefined ? null : lockDocument(lock),
     schedules: schedules.map(describeSchedule),
     spool: spool ?? null,
+    copies: copies.map(describeCopy),
     retention: retention ?? null,
   };
 }
@@ -115,6 +116,21 @@ function describeSchedule({ name, intervalMs, committedMs, provenMs, due, nextMs
   };
 }
 
+function describeCopy({ name, store, compared: { value, fault } }: CopyFacts) {
+  return {
+    name,
+    store,
+    backups: value?.backups ?? null,
+    missing: value?.missing ?? null,
+    differing: value?.differing ?? null,
+    schedules: [...(value?.committedMs ?? [])].map(([schedule, timeMs]) => ({
+      schedule,
+      committedAt: timeMs === undefined ? null : formatInstant(timeMs),
+    })),
+    fault: describeFault(fault),
+  };
+}
+
 function describeCluster(facts: ClusterFacts) {
   const { candidates } = chooseSources(facts);
   const { advice, ...tolerance } = toleranceOf(facts);
@@ -157,6 +173,7 @@ function statusText(overview: Overview, document: StatusDocument): string {
     ...clusterLines(document),
     ...repositoryLines(document.repository, nowMs),
     ...scheduleLines(overview),
+    ...copyLines(overview),
     ...hostLines(overview),
     ...(lock === undefined ? [] : lockLines(lock).map((line) => `lock: ${line}`)),
   ].join("");
@@ -256,6 +273,24 @@ function scheduleLines({ schedules, nowMs }: Overview): readonly string[] {
         intervalMs === undefined ? "" : formatDuration(intervalMs),
         due ? "due" : nextMs === undefined ? "never" : `${formatTime(nextMs)} (${formatAge(nextMs, nowMs)})`,
       ]),
+    ]),
+  ];
+}
+
+function copyLines({ copies, nowMs }: Overview): readonly string[] {
+  if (copies.length === 0) return [];
+  const newest = (committedMs: ReadonlyMap<string, number | undefined>): string => {
+    const known = [...committedMs.values()].flatMap((timeMs) => timeMs ?? []);
+    return known.length === 0 ? "none" : formatAge(Math.max(...known), nowMs);
+  };
+  return [
+    formatTable([
+      ["COPY", "BACKUPS", "NOT THERE", "NEWEST", "STORE OR REASON"],
+      ...copies.map(({ name, store, compared: { value, fault } }) =>
+        value === undefined
+          ? [name, "", "", "", fault?.message ?? "nothing to copy yet"]
+          : [name, String(value.backups), String(value.missing), newest(value.committedMs), store],
+      ),
     ]),
   ];
 }

@@ -3,7 +3,7 @@ import type { ClusterFacts } from "../cluster/observe.ts";
 import { formatBytes, formatDuration } from "../format.ts";
 import { formatId } from "../repository/documents.ts";
 import type { Judgement } from "../repository/gates.ts";
-import type { Overview, RepositoryFacts, ScheduleFacts } from "./overview.ts";
+import type { CopyFacts, Overview, RepositoryFacts, ScheduleFacts } from "./overview.ts";
 
 /** Something that is not as it must be, with what helps. `unknown`: it could not be looked at. */
 export interface Trouble {
@@ -63,6 +63,7 @@ export function findTroubles(overview: Overview, limitsOf: (schedule: ScheduleFa
   } else {
     found.push(...repositoryTroubles(repository.value));
     for (const schedule of schedules) found.push(...scheduleTroubles(schedule, limitsOf(schedule), overview.nowMs));
+    for (const copy of overview.copies) found.push(...copyTroubles(copy, schedules));
   }
   if (lock !== undefined) found.push(...lockTroubles(lock));
   if (spool !== undefined) found.push(...spoolTroubles(spool, cluster.value));
@@ -173,6 +174,37 @@ function scheduleTroubles(schedule: ScheduleFacts, limits: AgeLimits, nowMs: num
   if (unproven !== undefined) {
     const message = `no backup was proven for ${formatDuration(nowMs - provenMs)}`;
     found.push({ severity: unproven, about, message, help });
+  }
+  return found;
+}
+
+/** As LifeboatCopyBehind of the alerts has it. */
+function copyTroubles({ name, compared }: CopyFacts, schedules: readonly ScheduleFacts[]): readonly Trouble[] {
+  const about = `copy ${name}`;
+  const help = `etcd-lifeboat copy --store ${name}`;
+  if (compared.fault !== undefined) {
+    const { message, hint } = compared.fault;
+    return [{ severity: "warning", about, message, help: hint ?? "etcd-lifeboat doctor" }];
+  }
+  const found: Trouble[] = [];
+  if (compared.value === undefined) return found;
+  const { differing, committedMs } = compared.value;
+  if (differing > 0) {
+    const message = `${differing} backups stand there with other bytes`;
+    const look = `compare: etcd-lifeboat list --store ${name}`;
+    found.push({ severity: "warning", about, message, help: look });
+  }
+  for (const schedule of schedules) {
+    if (schedule.committedMs === undefined) continue;
+    const copiedMs = committedMs.get(schedule.name);
+    const limitMs = schedule.intervalMs === undefined ? Infinity : 2 * schedule.intervalMs + 3_600_000;
+    const behindMs = copiedMs === undefined ? undefined : schedule.committedMs - copiedMs;
+    if (behindMs !== undefined && behindMs <= limitMs) continue;
+    const message =
+      behindMs === undefined
+        ? `no backup of schedule ${schedule.name} is there`
+        : `the newest backup of schedule ${schedule.name} there is ${formatDuration(behindMs)} older than in the first store`;
+    found.push({ severity: "warning", about, message, help });
   }
   return found;
 }

@@ -3,6 +3,7 @@ import { Fault } from "../../src/faults.ts";
 import { pauseRepository } from "../../src/repository/lock.ts";
 import { calm } from "../snapshot/bytes.ts";
 import { runBackup } from "../../src/snapshot/backup.ts";
+import { memoryStore, type MemoryStore } from "../fakes/store.ts";
 import { openRig, type Rig } from "../snapshot/rig.ts";
 import { configOf, lockOf, say, type Said } from "./console.ts";
 
@@ -277,4 +278,80 @@ test("status says what retention would keep and let go, and who does it", async 
   expect((await rig.passing(say(rig, "status", ...automatic))).out).toContain("; the daemon removes them\n");
   const json = JSON.parse((await rig.passing(say(rig, "status", "--json", ...automatic))).out) as { retention: object };
   expect(json.retention).toMatchObject({ kept: 1, automatic: true, pinned: 0 });
+});
+
+describe("a copy", () => {
+  let offsite: MemoryStore;
+  beforeEach(async () => {
+    offsite = { ...memoryStore(() => rig.clock.now()), description: "memory:offsite" };
+    rig.copies.push({ name: "offsite", store: offsite });
+    await slot();
+  });
+
+  test("that lacks nothing is shown, and nothing is wrong", async () => {
+    expect((await on("copy")).status).toBe(0);
+    expect((await on("status")).out).toMatch(/^offsite {2}1 {8}0 {10}now {5}memory:offsite$/m);
+    expect(await document()).toMatchObject({
+      troubles: [],
+      copies: [
+        {
+          name: "offsite",
+          backups: 1,
+          missing: 0,
+          differing: 0,
+          schedules: [{ schedule: "hourly", committedAt: expect.stringMatching(/^2026-03-01T12:0/) as string }],
+          fault: null,
+        },
+      ],
+    });
+    expect(await on("check")).toMatchObject({
+      status: 0,
+      out: expect.stringContaining("'copy_offsite_missing'=0;;;0;") as string,
+    });
+  });
+
+  test("that is a few backups behind is not trouble yet, and is later", async () => {
+    await on("copy");
+    for (let hour = 0; hour < 2; hour += 1) {
+      rig.clock.jump(hourMs);
+      await slot();
+    }
+    expect(await document()).toMatchObject({ troubles: [], copies: [{ missing: 2 }] });
+    for (let hour = 0; hour < 2; hour += 1) {
+      rig.clock.jump(hourMs);
+      await slot();
+    }
+    expect((await on("status")).out).toMatch(
+      /^WARNING {2}copy offsite {2}the newest backup of schedule hourly there is 4h 00m older .* {2}etcd-lifeboat copy --store offsite$/m,
+    );
+    expect((await on("check")).status).toBe(1);
+  });
+
+  test.each<readonly [string, () => void, RegExp]>([
+    ["that has nothing", () => undefined, /copy offsite: no backup of schedule hourly is there/],
+    [
+      "that cannot be read",
+      () => void offsite.trouble({ method: "read", fail: new Fault("store-unreachable", "memory:offsite is gone") }),
+      /copy offsite: memory:offsite is gone/,
+    ],
+    [
+      "that holds another repository",
+      () => offsite.objects.set("repository.json", { bytes: foreign(), modifiedMs: 0 }),
+      /copy offsite: memory:offsite holds repository/,
+    ],
+  ])("%s is a warning, and hides nothing of the first store", async (_, make, says) => {
+    make();
+    const check = await on("check");
+    expect(check.status, check.out).toBe(1);
+    expect(check.out).toMatch(says);
+    expect(check.out).toContain("'backups'=1;");
+    expect((await on("status")).out).toMatch(/^RESTORABLE: /);
+  });
+
+  /** The same document with another identity. */
+  function foreign(): Uint8Array {
+    const { bytes } = rig.store.objects.get("repository.json") ?? { bytes: new Uint8Array() };
+    const text = Buffer.from(bytes).toString();
+    return Buffer.from(text.replace(/"repository":\s*"[^"]+"/, '"repository": "01HZZZZZZZZZZZZZZZZZZZZZZZ"'));
+  }
 });
