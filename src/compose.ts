@@ -45,6 +45,7 @@ import { openDirectoryStore } from "./store/directory.ts";
 import { openS3Examiner } from "./store/s3-examine.ts";
 import { openS3Store } from "./store/s3.ts";
 import type { ExamineBucket, Store } from "./store/store.ts";
+import { timed } from "./store/timed.ts";
 import { fanOut } from "./telemetry/fan-out.ts";
 import { serveHttp, type HttpAccess } from "./telemetry/http.ts";
 import { openLog } from "./telemetry/log.ts";
@@ -393,17 +394,36 @@ interface Prepared {
   readonly tools: Tools;
   readonly store: Store;
   readonly lock: LockScope;
+  readonly copies: readonly CopyTarget[];
   readonly deps: BackupDependencies;
 }
 
 async function prepare(tools: Tools, emit: Emit): Promise<Prepared> {
   for (const { about, message } of tools.loaded.warnings) emit({ name: "warning", about, message });
-  return { tools, store: await tools.store(), lock: await tools.lock(), deps: await tools.backup(emit) };
+  const store = tellRequests(await tools.store(), undefined, emit);
+  const lock = { ...(await tools.lock()), store };
+  const deps = await tools.backup(emit);
+  const copies = (await tools.copies()).map(({ name, ...copy }) => ({
+    name,
+    store: tellRequests(copy.store, name, emit),
+  }));
+  const holds = async (signal: AbortSignal): ReturnType<typeof holdScan> => await holdScan(lock, emit, signal);
+  return {
+    tools,
+    store,
+    lock,
+    copies,
+    deps: { ...deps, store, claims: deps.claims && { ...deps.claims, store }, holdScan: holds },
+  };
+}
+
+function tellRequests(store: Store, name: string | undefined, emit: Emit): Store {
+  return timed(store, systemClock, (request) => emit({ name: "store.requested", store: name, ...request }));
 }
 
 /** The work of the daemon by one configuration, until it is retired between two backups, or stopped. */
 async function workBy(
-  { tools, store, lock, deps }: Prepared,
+  { tools, store, lock, deps, ...prepared }: Prepared,
   health: Health,
   emit: Emit,
   retire: AbortSignal,
@@ -434,7 +454,7 @@ async function workBy(
   };
   const expire = expireHourly({ ...retention, store });
   const copies = openCopies({
-    copies: (await tools.copies()).map((target) => copyBy(deps, target)),
+    copies: prepared.copies.map((target) => copyBy(deps, target)),
     schedules: config.schedules.map(({ name }) => name),
     clock: systemClock,
     emit,

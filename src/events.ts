@@ -37,6 +37,10 @@ export type Trigger = "schedule" | "demand" | "import";
 export const phases = ["choose", "drain", "scan", "extras", "upload", "readback", "prove", "commit"] as const;
 export type Phase = (typeof phases)[number];
 
+/** What stores are asked for. */
+export const storeOperations = ["create", "upload", "read", "download", "head", "list", "remove"] as const;
+export type StoreOperation = (typeof storeOperations)[number];
+
 export type DaemonEvent =
   | { readonly name: "daemon.started"; readonly version: string; readonly cluster: string; readonly store: string }
   | { readonly name: "daemon.ready"; readonly listen: string | undefined }
@@ -384,6 +388,14 @@ export type ObservationEvent =
   /** How long, since this machine started, some of its tasks waited for disks, and all of them did. */
   | { readonly name: "pressure.observed"; readonly waitingMs: number; readonly stalledMs: number }
   /** Whether the store answered a small request, and how long that took. */
+  /** One request to a store ended; `store` is the name of a copy, undefined: the first store. */
+  | {
+      readonly name: "store.requested";
+      readonly store: string | undefined;
+      readonly operation: StoreOperation;
+      readonly ok: boolean;
+      readonly durationMs: number;
+    }
   | { readonly name: "store.probed"; readonly up: boolean; readonly durationMs: number; readonly message: string }
   | {
       readonly name: "store.observed";

@@ -14,6 +14,7 @@ import { openProbeMetrics } from "./metrics-probe.ts";
 import { openProofMetrics } from "./metrics-proof.ts";
 import { openRepositoryMetrics } from "./metrics-repository.ts";
 import { openRetentionMetrics } from "./metrics-retention.ts";
+import { openStoreMetrics } from "./metrics-store.ts";
 
 export interface MetricsOptions {
   readonly version: string;
@@ -69,6 +70,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
     openProbeMetrics(scope),
     openDiskMetrics(scope),
     openRepositoryMetrics(scope),
+    openStoreMetrics(scope),
     openDaemonMetrics(scope),
     openRetentionMetrics(scope),
     openCopyMetrics(scope),

@@ -228,6 +228,11 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
     },
   },
   "pressure.observed": { level: "debug", fields: { waitingMs: "duration", stalledMs: "duration" } },
+  // Thousands in a run: metrics alone.
+  "store.requested": {
+    level: "never",
+    fields: { store: "text", operation: "text", ok: "flag", durationMs: "duration" },
+  },
   "store.probed": {
     level: (e) => (e.up ? "info" : "warn"),
     fields: { up: "flag", durationMs: "duration", message: "text" },

@@ -241,6 +241,7 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     fullMs: Date.UTC(2026, 3, 1),
   },
   "pressure.observed": { name: "pressure.observed", waitingMs: 960_000, stalledMs: 180_000 },
+  "store.requested": { name: "store.requested", store: "offsite", operation: "read", ok: true, durationMs: 12 },
   "store.probed": { name: "store.probed", up: true, durationMs: 40, message: "" },
   "store.observed": { name: "store.observed", up: true, backups: 24, message: "ok" },
   "repository.created": { name: "repository.created", repository: "01REPOSITORY", cluster: "prod" },
