@@ -6,7 +6,7 @@ const after = (groupOrder: number) => ({ sequence: { groupOrder } });
 const patient = { expect: { poll: { timeout: 20_000 } } };
 // On real servers and a busy machine a test may fail by bad luck: scripts/total.ts names each that needed its second try.
 const slow = { testTimeout: 180_000, hookTimeout: 180_000, retry: 1, ...patient };
-const serversOf = ["test/cluster/**", "test/prove/**", "test/crash/**", "test/hosts/**"];
+const serversOf = ["test/cluster/**", "test/prove/**", "test/crash/**", "test/hosts/**", "test/alerts/**"];
 
 export default defineConfig({
   test: {
@@ -56,6 +56,17 @@ export default defineConfig({
           fileParallelism: false,
           ...slow,
           ...after(4),
+        },
+      },
+      {
+        test: {
+          name: "alerts",
+          include: ["test/alerts/**/*.test.ts"],
+          setupFiles: ["test/cluster/setup.ts"],
+          fileParallelism: false,
+          ...slow,
+          testTimeout: 400_000,
+          ...after(6),
         },
       },
       {

@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
+import { get } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startCommand, type Ended, type StartOptions } from "./command.ts";
+import { startCommand, type Ended } from "./command.ts";
 import type { Site, RunOptions } from "./site.ts";
 
 /** One line of the daemon's log. */
@@ -11,6 +13,7 @@ export interface LogLine {
 }
 
 export interface Daemon extends AsyncDisposable {
+  readonly pid: number;
   readonly lines: readonly LogLine[];
   /** The next line of this event, or one of these, that fits, after the last one that was waited for; rejects with the log's end when none comes. */
   readonly next: (
@@ -20,7 +23,8 @@ export interface Daemon extends AsyncDisposable {
   ) => Promise<LogLine>;
   /** Looks only at what is told from now on. */
   readonly skip: () => void;
-  readonly page: (path: string) => Promise<{ readonly status: number; readonly body: string }>;
+  /** Guarded pages are read with their own token by default. */
+  readonly page: (path: string, token?: string) => Promise<{ readonly status: number; readonly body: string }>;
   /** The value of one series; undefined when it is absent. `labels` is a part of what stands in the braces. */
   readonly metric: (name: string, ...labels: readonly string[]) => Promise<number | undefined>;
   /** Waits until a metric has a value that fits. */
@@ -36,8 +40,18 @@ export interface Daemon extends AsyncDisposable {
   readonly ended: Promise<Ended>;
 }
 
+/** How guarded pages are read: files with the authority of the certificate, and with the token. */
+export interface PageAccess {
+  readonly ca: string;
+  readonly token: string;
+}
+
+export interface DaemonOptions extends RunOptions {
+  readonly access?: PageAccess;
+}
+
 /** Starts `run` and waits until its pages answer. */
-export async function startDaemon(site: Site, { change, ...options }: RunOptions & StartOptions = {}): Promise<Daemon> {
+export async function startDaemon(site: Site, { change, access, ...options }: DaemonOptions = {}): Promise<Daemon> {
   const { child, ended, onError } = startCommand(["run", ...(await site.configure(change))], options);
   const lines: LogLine[] = [];
   let cursor = 0;
@@ -59,6 +73,7 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
       .join("\n");
 
   const daemon: Omit<Daemon, "page" | "metric" | "untilMetric"> = {
+    pid: child.pid ?? Number.NaN,
     lines,
     ended,
     async next(event, fits = () => true, withinMs = 60_000) {
@@ -94,8 +109,10 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
     await daemon[Symbol.asyncDispose]();
     throw error;
   });
-  const page: Daemon["page"] = async (path) => {
-    const answer = await fetch(new URL(path, String(ready["listen"])), { signal: AbortSignal.timeout(30_000) });
+  const page: Daemon["page"] = async (path, token) => {
+    const url = new URL(path, String(ready["listen"]));
+    if (access !== undefined) return await readSecurely(url, access, token);
+    const answer = await fetch(url, { signal: AbortSignal.timeout(30_000) });
     return { status: answer.status, body: await answer.text() };
   };
   const metric: Daemon["metric"] = async (name, ...labels) => findSeries((await page("/metrics")).body, name, labels);
@@ -113,6 +130,24 @@ export async function startDaemon(site: Site, { change, ...options }: RunOptions
       }
     },
   };
+}
+
+function readSecurely(
+  url: URL,
+  access: PageAccess,
+  token = readFileSync(access.token, "utf8").trim(),
+): ReturnType<Daemon["page"]> {
+  const [ca, headers] = [readFileSync(access.ca), { authorization: `Bearer ${token}` }];
+  return new Promise((resolve, reject) => {
+    const request = get(url, { ca, headers, agent: false, timeout: 30_000 }, (response) => {
+      let body = "";
+      response.setEncoding("utf8").on("data", (text: string) => (body += text));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+      response.on("error", reject);
+    });
+    request.on("timeout", () => request.destroy(new Error(`${url.href} does not answer`)));
+    request.on("error", reject);
+  });
 }
 
 /** Everything on standard error must be a line of the log. */

@@ -21,6 +21,13 @@ export function toolProgram(program: "versitygw" | "bbolt" | "age" | "age-keygen
   return present(join(cache, "bin", program), target);
 }
 
+/** The root of Debian's packages of Prometheus and Alertmanager. */
+export function monitoringRoot(): string {
+  const directory = join(cache, "monitoring");
+  present(join(directory, "usr/bin/prometheus-alertmanager"), "monitoring");
+  return directory;
+}
+
 /** The directory of a small Debian with systemd. */
 export function systemdHost(): string {
   const directory = join(cache, "hosts", "bookworm");
