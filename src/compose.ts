@@ -314,7 +314,7 @@ async function runDaemon(
   await using log = openLog({ level: config.log.level, format: config.log.format });
   const copies = config.repository.copies.map(({ name }) => name);
   const metrics = openMetrics({ version, cluster, schedules, copies, lostLogLines: log.lostLines });
-  const status = openStatus({ cluster, version, schedules, now: () => systemClock.now() });
+  const status = openStatus({ cluster, version, schedules, copies, now: () => systemClock.now() });
   const health = openHealth(systemClock);
   await using notifier = openNotifier({
     env,

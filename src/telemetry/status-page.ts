@@ -15,9 +15,29 @@ export function statusPage(status: Status, nowMs: number): string {
       scheduleRows(status, nowMs),
     ),
     table(
+      "Copies",
+      ["copy", "backups", "not there", "newest there", "last round"],
+      status.copies.map(({ name, backups, missing, newestMs, lastFailure }) => [
+        name,
+        backups === undefined ? "not looked yet" : String(backups),
+        missing === undefined ? "" : String(missing),
+        newestMs === undefined ? "none known" : when(newestMs, nowMs),
+        lastFailure === undefined ? "" : bad(`failed: ${lastFailure}`),
+      ]),
+    ),
+    table(
       "Members",
       ["member", "state", "role", "version", "revision", "database", "alarms"],
       status.members.map((member) => memberRow(member, status.diverged.includes(member.member))),
+    ),
+    table(
+      "Disks",
+      ["disk", "free", "full"],
+      status.disks.map(({ role, member, freeBytes, sizeBytes, fullMs }) => [
+        member === undefined ? role : `${role} of ${member}`,
+        `${formatBytes(freeBytes)} of ${formatBytes(sizeBytes)}`,
+        when(fullMs, nowMs),
+      ]),
     ),
     table(
       "Trouble",

@@ -13,6 +13,10 @@ export interface Status {
   /** Members that hold other data than the majority, by the newest comparison of each. */
   readonly diverged: readonly string[];
   readonly store: { readonly up: boolean; readonly backups: number | undefined; readonly message: string } | undefined;
+  /** In the order of the configuration. */
+  readonly copies: readonly CopyStatus[];
+  /** Disks of this machine, in the order in which they were seen first. */
+  readonly disks: readonly DiskStatus[];
   /** The runs that are going on, oldest first. */
   readonly running: readonly { readonly run: string; readonly schedule: string | undefined }[];
   /** What keeps backups from being taken, in words; undefined: nothing. */
@@ -38,6 +42,27 @@ export interface ScheduleStatus {
   readonly lastFailure: string | undefined;
 }
 
+export interface CopyStatus {
+  readonly name: string;
+  /** undefined: not looked yet. */
+  readonly backups: number | undefined;
+  readonly missing: number | undefined;
+  /** When the newest backup that it has was committed to the first store; undefined: none is known. */
+  readonly newestMs: number | undefined;
+  /** Of the last round; undefined: it went well, or none ended yet. */
+  readonly lastFailure: string | undefined;
+}
+
+export interface DiskStatus {
+  /** `spool`, or a member's. */
+  readonly role: string;
+  readonly member: string | undefined;
+  readonly freeBytes: number;
+  readonly sizeBytes: number;
+  /** When it will be full if it goes on as before; undefined: that is not known. */
+  readonly fullMs: number | undefined;
+}
+
 export interface Trouble {
   readonly atMs: number;
   readonly about: string;
@@ -47,11 +72,14 @@ export interface Trouble {
 const mostTroubles = 10;
 const mostRuns = 32;
 const mostDiverged = 64;
+const mostDisks = 64;
 
 export interface StatusOptions {
   readonly cluster: string;
   readonly version: string;
   readonly schedules: readonly string[];
+  /** Names of the configured copies. */
+  readonly copies: readonly string[];
   readonly now: () => number;
 }
 
@@ -65,6 +93,8 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
     members: [],
     diverged: [],
     store: undefined,
+    copies: options.copies.map((name) => ({ ...unknownCopy, name })),
+    disks: [],
     running: [],
     held: undefined,
     refused: undefined,
@@ -76,6 +106,10 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
       schedule.name === name ? { ...schedule, ...change } : schedule,
     );
     status = { ...status, schedules };
+  }
+  function onCopy(name: string, change: (copy: CopyStatus) => Partial<CopyStatus>): void {
+    const copies = status.copies.map((copy) => (copy.name === name ? { ...copy, ...change(copy) } : copy));
+    status = { ...status, copies };
   }
   function onTrouble(about: string, message: string): void {
     const trouble = { atMs: options.now(), about, message: redact(message) };
@@ -97,6 +131,9 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
           ...status,
           schedules: event.schedules.map(
             (name) => status.schedules.find((known) => known.name === name) ?? { ...unknownSchedule, name },
+          ),
+          copies: event.copies.map(
+            (name) => status.copies.find((known) => known.name === name) ?? { ...unknownCopy, name },
           ),
         };
         break;
@@ -200,6 +237,38 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
         if (status.store !== undefined || !event.up)
           status = { ...status, store: { up: event.up, backups: status.store?.backups, message: event.message } };
         break;
+      case "disk.observed": {
+        const { role, member, freeBytes, sizeBytes, fullMs } = event;
+        const disk = { role, member, freeBytes, sizeBytes, fullMs };
+        const at = status.disks.findIndex((other) => other.role === role && other.member === member);
+        const disks = at < 0 ? [...status.disks, disk].slice(-mostDisks) : status.disks.with(at, disk);
+        status = { ...status, disks };
+        break;
+      }
+      case "copy.compared":
+        onCopy(event.store, () => ({
+          backups: event.backups,
+          missing: event.missing,
+          newestMs: newest(event.schedules.map(({ lastSuccessMs }) => lastSuccessMs)),
+        }));
+        break;
+      case "copy.stored":
+        onCopy(event.store, ({ backups, missing, newestMs }) => ({
+          backups: (backups ?? 0) + 1,
+          missing: Math.max(0, (missing ?? 0) - 1),
+          newestMs: newest([newestMs, event.committedMs]),
+        }));
+        break;
+      case "copy.finished":
+        onCopy(event.store, () => ({ missing: event.missing, lastFailure: undefined }));
+        break;
+      case "copy.failed":
+        onCopy(event.store, () => ({ lastFailure: redact(event.message) }));
+        onTrouble(`copy ${event.store}`, event.message);
+        break;
+      case "copy.expired":
+        onCopy(event.store, ({ backups }) => ({ backups: Math.max(0, (backups ?? 0) - event.expired) }));
+        break;
       case "warning":
         onTrouble(event.about, event.message);
         break;
@@ -212,6 +281,13 @@ export function openStatus(options: StatusOptions): { readonly listen: Emit; rea
 function without(members: readonly string[], gone: readonly string[]): readonly string[] {
   return members.filter((member) => !gone.includes(member));
 }
+
+function newest(times: readonly (number | undefined)[]): number | undefined {
+  const known = times.flatMap((timeMs) => timeMs ?? []);
+  return known.length === 0 ? undefined : Math.max(...known);
+}
+
+const unknownCopy = { backups: undefined, missing: undefined, newestMs: undefined, lastFailure: undefined };
 
 const unknownSchedule = {
   lastSuccessMs: undefined,

@@ -78,7 +78,13 @@ export async function simulateMinutes(
     copies: ["offsite"],
     clock,
   });
-  const status = openStatus({ cluster: "prod", version: "0.0.0", schedules: ["minutely"], now: () => clock.now() });
+  const status = openStatus({
+    copies: ["offsite"],
+    cluster: "prod",
+    version: "0.0.0",
+    schedules: ["minutely"],
+    now: () => clock.now(),
+  });
   const counts = new Map<EventName, number>();
   let expired = 0;
   const count = (event: LifeboatEvent): void => {

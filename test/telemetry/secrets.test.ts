@@ -24,7 +24,13 @@ async function everythingShown(events: readonly LifeboatEvent[]): Promise<string
   await using json = openLog({ level: "debug", format: "json", destination });
   await using text = openLog({ level: "debug", format: "text", destination });
   const metrics = openMetrics({ version: "0.1.0", cluster: "prod", schedules: ["hourly"], copies: ["offsite"] });
-  const status = openStatus({ cluster: "prod", version: "0.1.0", schedules: ["hourly"], now: () => 0 });
+  const status = openStatus({
+    copies: ["offsite"],
+    cluster: "prod",
+    version: "0.1.0",
+    schedules: ["hourly"],
+    now: () => 0,
+  });
   for (const event of events) for (const { listen } of [json, text, metrics, status]) listen(event);
   await json.flush();
   await text.flush();

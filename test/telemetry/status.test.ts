@@ -7,7 +7,13 @@ import { samples, upMember } from "./samples.ts";
 const nowMs = Date.UTC(2026, 2, 1, 6, 30);
 
 function open() {
-  return openStatus({ cluster: "prod", version: "0.1.0", schedules: ["hourly", "daily"], now: () => nowMs });
+  return openStatus({
+    cluster: "prod",
+    version: "0.1.0",
+    schedules: ["hourly", "daily"],
+    copies: ["offsite"],
+    now: () => nowMs,
+  });
 }
 
 test("the page shows the cluster, each schedule's last success and next run, members and trouble", async () => {
@@ -17,6 +23,9 @@ test("the page shows the cluster, each schedule's last success and next run, mem
     { ...samples["schedule.planned"], nextRunMs: Date.UTC(2026, 2, 1, 7) },
     samples["cluster.observed"],
     samples["store.observed"],
+    samples["copy.compared"],
+    samples["disk.observed"],
+    { ...samples["disk.observed"], role: "spool" as const, member: undefined, fullMs: undefined },
     samples["backup.started"],
     samples["backup.committed"],
     { ...samples["backup.started"], run: "2", schedule: "daily" },
@@ -113,9 +122,17 @@ test("members of a cluster that nobody reaches are down, and quorum is not known
 
 test("nothing that a server or a person wrote becomes markup", () => {
   const evil = `<script>alert("x")</script>'&\u001b[2J\u202e`;
-  const { listen, read } = openStatus({ cluster: evil, version: evil, schedules: [evil], now: () => nowMs });
+  const { listen, read } = openStatus({
+    cluster: evil,
+    version: evil,
+    schedules: [evil],
+    copies: [evil],
+    now: () => nowMs,
+  });
   listen({ name: "warning", about: evil, message: evil });
   listen({ ...samples["backup.failed"], schedule: evil, message: evil });
+  listen({ ...samples["copy.failed"], store: evil, message: evil });
+  listen({ ...samples["disk.observed"], role: "data", member: evil });
   listen({
     name: "cluster.observed",
     quorum: false,
@@ -145,4 +162,19 @@ test("trouble without end is kept bounded, and what repeats itself once", () => 
   expect(read().troubles).toHaveLength(10);
   expect(read().troubles.filter(({ message }) => message === "again")).toHaveLength(1);
   expect(read().running).toHaveLength(32);
+});
+
+test("a copy is shown with what it has, what failed, and that it went well again; one that a reload took away is gone", () => {
+  const { listen, read } = open();
+  expect(statusPage(read(), nowMs)).toContain("not looked yet");
+  listen({ ...samples["copy.compared"], backups: 3, missing: 2 });
+  listen(samples["copy.failed"]);
+  expect(statusPage(read(), nowMs)).toContain(`failed: ${samples["copy.failed"].message}`);
+  listen(samples["copy.stored"]);
+  expect(read().copies[0]).toMatchObject({ backups: 4, missing: 1, newestMs: expect.any(Number) as number });
+  listen({ ...samples["copy.finished"], missing: 0 });
+  listen({ ...samples["copy.expired"], expired: 3 });
+  expect(read().copies).toEqual([expect.objectContaining({ backups: 1, missing: 0, lastFailure: undefined })]);
+  listen({ ...samples["config.applied"], copies: ["cloud"] });
+  expect(read().copies.map(({ name, backups }) => [name, backups])).toEqual([["cloud", undefined]]);
 });
