@@ -32,7 +32,7 @@ export interface MemoryStore extends Store {
 
 /** A store in memory that keeps the whole contract, and can be made to fail. */
 export function memoryStore(now: () => number = Date.now): MemoryStore {
-  const objects: MemoryStore["objects"] = new Map();
+  const objects = new Shelf();
   const calls: { method: StoreMethod; name: string }[] = [];
   const troubles: { trouble: StoreTrouble; seen: number; struck: number }[] = [];
 
@@ -67,8 +67,7 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
   const put = (name: string, bytes: Uint8Array): boolean => {
     if (objects.has(name)) return false;
     const parents = name.split("/").map((_, at, segments) => segments.slice(0, at).join("/"));
-    const inTheWay =
-      parents.some((parent) => objects.has(parent)) || [...objects.keys()].some((key) => key.startsWith(`${name}/`));
+    const inTheWay = parents.some((parent) => objects.has(parent)) || objects.isFolder(name);
     if (inTheWay) throw new Fault("store-exists", `${name}: an object is in the way`);
     objects.set(name, { bytes: Uint8Array.from(bytes), modifiedMs: now() });
     return true;
@@ -152,8 +151,58 @@ export function memoryStore(now: () => number = Date.now): MemoryStore {
   };
 }
 
-function entriesOf(objects: MemoryStore["objects"], prefix: string, after: string): ObjectEntry[] {
-  return [...objects]
+/** Objects with an index of their folders: whoever asks about one of them does not walk through a year of others. */
+class Shelf extends Map<string, { bytes: Uint8Array; modifiedMs: number }> {
+  /** What is directly in each folder, by whole names; "" is the uppermost. */
+  readonly #folders = new Map<string, Set<string>>();
+
+  override set(name: string, object: { bytes: Uint8Array; modifiedMs: number }): this {
+    for (let path = name; path !== ""; path = folderOf(path)) {
+      const beside = this.#folders.get(folderOf(path));
+      beside?.add(path);
+      if (beside !== undefined) break;
+      this.#folders.set(folderOf(path), new Set([path]));
+    }
+    return super.set(name, object);
+  }
+
+  override delete(name: string): boolean {
+    const deleted = super.delete(name);
+    for (let path = name; deleted && path !== "" && !this.isFolder(path); path = folderOf(path)) {
+      const beside = this.#folders.get(folderOf(path));
+      beside?.delete(path);
+      if (beside === undefined || beside.size > 0) break;
+      this.#folders.delete(folderOf(path));
+    }
+    return deleted;
+  }
+
+  override clear(): void {
+    this.#folders.clear();
+    super.clear();
+  }
+
+  isFolder(name: string): boolean {
+    return this.#folders.has(name);
+  }
+
+  /** In no order. */
+  *under(prefix: string, folder = folderOf(prefix)): Generator<[string, { bytes: Uint8Array; modifiedMs: number }]> {
+    for (const path of this.#folders.get(folder) ?? []) {
+      if (!path.startsWith(prefix) && !prefix.startsWith(`${path}/`)) continue;
+      const object = this.get(path);
+      if (object !== undefined) yield [path, object];
+      if (this.isFolder(path)) yield* this.under(prefix, path);
+    }
+  }
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
+}
+
+function entriesOf(objects: Shelf, prefix: string, after: string): ObjectEntry[] {
+  return [...objects.under(prefix)]
     .filter(([name]) => name.startsWith(prefix) && name > after)
     .map(([name, { bytes, modifiedMs }]) => ({ name, storedBytes: bytes.length, modifiedMs, tag: tagOf(bytes) }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
