@@ -30,7 +30,11 @@ export function expireHourly(deps: ExpiryDependencies): (signal: AbortSignal) =>
       const expiry = await openExpiry({ ...deps, policy, bounds: collectBounds }, signal);
       lastMs = clock.elapsed();
       if (expiry === undefined) return;
-      await applyRetention(expiry, await surveyRetention(expiry, signal), mostAtOnce, signal);
+      const survey = await surveyRetention(expiry, signal);
+      const { problem } = expiry.cache;
+      if (problem !== undefined)
+        emit({ name: "warning", about: "catalog", message: `each manifest is read anew every time: ${problem}` });
+      await applyRetention(expiry, survey, mostAtOnce, signal);
     } catch (error) {
       if (!isFault(error)) throw error;
       const { code, message, hint } = error;

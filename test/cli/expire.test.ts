@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { expireHourly } from "../../src/daemon/expire.ts";
 import { Fault } from "../../src/faults.ts";
@@ -224,6 +225,19 @@ describe("the daemon", () => {
     looks = -Infinity;
     await rig.passing(expire(calm));
     expect(names().filter((name) => name === "backup.expired")).toHaveLength(3);
+  });
+
+  test("says where nothing of the catalog can be kept, and expires all the same", async () => {
+    await open()(calm);
+    expect(rig.events.filter(({ name }) => name === "warning")).toEqual([]);
+    const catalogDirectory = `${rig.spoolDirectory}/in-the-way`;
+    writeFileSync(catalogDirectory, "");
+    await open({ catalogDirectory })(calm);
+    expect(rig.events.find(({ name }) => name === "warning")).toMatchObject({
+      about: "catalog",
+      message: `each manifest is read anew every time: ${catalogDirectory} is not a directory`,
+    });
+    expect(rig.events.at(-1)?.name).toBe("retention.applied");
   });
 
   test("tells trouble and goes on", async () => {
