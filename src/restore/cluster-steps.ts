@@ -25,7 +25,8 @@ export function lockStep(work: RestoreWork): StepHandler {
 
 export function unlockStep(work: RestoreWork): StepHandler {
   return {
-    check: async (_step, { notes }) => noted(notes),
+    // A process that goes on has taken it up again, also after another one had released it and died before that was written down.
+    check: async (_step, { notes }) => (work.holdsLock ? { state: "pending" } : noted(notes)),
     async perform(_step, { note }, signal) {
       await work.releaseLock(signal);
       await note({ released: true });
@@ -289,6 +290,13 @@ async function lookAtMembers(work: RestoreWork, context: StepContext, signal: Ab
     const why = await judgeMember(work, built, address, signal);
     if (why !== undefined) return { state: "pending", detail: why };
   }
+  const running = await Promise.all(
+    present.map(async ({ address, status }) => {
+      const { memberTimeoutMs } = work.deps.observe;
+      const counters = await countCalls(work.deps.etcd.connect(address), memberTimeoutMs, signal);
+      return [status.memberId.toString(16), counters?.startedSeconds ?? null] as const;
+    }),
+  );
   return {
     state: "done",
     result: {
@@ -296,6 +304,8 @@ async function lookAtMembers(work: RestoreWork, context: StepContext, signal: Ab
       revision: built.revision,
       hash: built.hash,
       members: planned.map(({ name }) => name),
+      /** Which process of each member nobody had asked yet: one that started later has forgotten whom it answered. */
+      startedSeconds: Object.fromEntries(running),
     },
   };
 }
@@ -376,16 +386,37 @@ async function judgeMember(
   );
 }
 
-/** Throws where clients were answered from the restored data: to take it back would make revisions go back that they have seen. */
-export async function refuseLateRollback(work: RestoreWork, started: boolean, signal: AbortSignal): Promise<void> {
-  if (!started) return;
-  for (const { address, status } of await askAll(work, signal)) {
-    if (status.clusterId === BigInt(`0x${work.facts.old?.clusterId ?? "0"}`)) continue;
-    const calls = await countCalls(work.deps.etcd.connect(address), work.deps.observe.memberTimeoutMs, signal);
-    if (calls !== undefined && neverCalled(calls)) continue;
-    const seen = calls === undefined ? "its counters cannot be read" : `it answered ${calls.calls} calls`;
-    throw new Fault("rollback-too-late", `clients may have seen the restored data of ${address.name}: ${seen}`, {
-      hint: "finish this restore with --resume; to go back to the old data afterwards, restore again with --from-member",
-    });
+/**
+ * Throws where clients may have been answered from the restored data: to take it back would make revisions go back that they have seen. `released`: clients that this
+ * operation had stopped were started, or may have been. From then on only a counter that counts since before says that nobody was answered; a member that is gone,
+ * or was started again, says nothing.
+ */
+export async function refuseLateRollback(
+  work: RestoreWork,
+  { results, left }: Pick<StepContext, "results" | "left">,
+  released: boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const built = builtResult({ results });
+  const away = new Set(work.facts.members.filter(({ host }) => left.has(host)).map(({ name }) => name));
+  const since = results.get("healthy")?.["startedSeconds"] as { readonly [id: string]: number | null } | undefined;
+  const answers = await askAll(work, signal);
+  for (const { name, id } of built.members) {
+    const found = answers.find(({ status }) => status.memberId.toString(16) === id);
+    if (found === undefined) {
+      if (released && !away.has(name)) throw tooLate(name, "it does not answer");
+      continue;
+    }
+    const { memberTimeoutMs } = work.deps.observe;
+    const calls = await countCalls(work.deps.etcd.connect(found.address), memberTimeoutMs, signal);
+    if (calls === undefined) throw tooLate(name, "its counters cannot be read");
+    if (!neverCalled(calls)) throw tooLate(name, `it answered ${calls.calls} calls`);
+    if (released && since?.[id] !== calls.startedSeconds) throw tooLate(name, "it was started again meanwhile");
   }
+}
+
+function tooLate(member: string, seen: string): Fault {
+  return new Fault("rollback-too-late", `clients may have seen the restored data of ${member}: ${seen}`, {
+    hint: "finish this restore with --resume; to go back to the old data afterwards, restore again with --from-member",
+  });
 }

@@ -1,6 +1,6 @@
 import type { BuiltFile } from "../datadir/datadir.ts";
 import { Fault } from "../faults.ts";
-import type { Host, SentFile } from "../host/host.ts";
+import { partOf, type Host, type SentFile } from "../host/host.ts";
 import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
 import { textOf } from "./service-steps.ts";
 import type { RestoreWork } from "./work.ts";
@@ -57,7 +57,7 @@ export function noted(notes: readonly JsonObject[]): StepCheck {
   return last === undefined ? { state: "pending" } : { state: "done", result: last };
 }
 
-export function builtResult({ results }: StepContext): BuiltResult {
+export function builtResult({ results }: Pick<StepContext, "results">): BuiltResult {
   const found = results.get("build");
   if (found === undefined) throw new Fault("journal-invalid", "the journal does not say what was built");
   return found as unknown as BuiltResult;
@@ -116,8 +116,11 @@ export function placeStep(work: RestoreWork): StepHandler {
     async undo(step, _context, signal) {
       const { host } = work.host(step.host ?? "");
       const { newData, newWal } = placesOf(step);
-      await host.removeTree(newData, signal);
-      if (newWal !== undefined) await host.removeTree(newWal, signal);
+      // A try that was interrupted lies under another name.
+      for (const tree of [newData, ...(newWal === undefined ? [] : [newWal])]) {
+        await host.removeTree(partOf(tree), signal);
+        await host.removeTree(tree, signal);
+      }
     },
   };
 }
@@ -144,21 +147,15 @@ export function swapStep(work: RestoreWork): StepHandler {
       const { host } = work.host(step.host ?? "");
       const places = placesOf(step);
       // The log first: a member directory without its log does not start, one beside a foreign log starts and lies.
-      if (places.wal !== undefined) await swapWal(host, places.wal, places.newWal ?? "", places.oldWal ?? "", signal);
+      await swapWal(host, places, signal);
       await swapData(host, places, signal);
       return undefined;
     },
     async undo(step, _context, signal) {
       const { host } = work.host(step.host ?? "");
       const places = placesOf(step);
-      const { data, newData, oldData, hadMember } = places;
-      const member = `${data}/member`;
-      const [isNew, isOld] = [await host.stat(newData, signal), await host.stat(oldData, signal)];
-      if (isNew === undefined && (await host.stat(member, signal)) !== undefined)
-        await host.rename(member, newData, signal);
-      if (isOld !== undefined) await host.rename(oldData, member, signal);
-      else if (hadMember && (await host.stat(member, signal)) === undefined) throw gone(host.name, oldData);
-      if (places.wal !== undefined) await swapWal(host, places.wal, places.oldWal ?? "", places.newWal ?? "", signal);
+      await swapDataBack(host, places, signal);
+      await swapWalBack(host, places, signal);
     },
   };
 }
@@ -187,24 +184,62 @@ async function swapData(host: Host, { data, newData, oldData }: Places, signal: 
   await host.rename(newData, member, signal);
 }
 
+async function swapDataBack(
+  host: Host,
+  { data, newData, oldData, hadMember }: Places,
+  signal: AbortSignal,
+): Promise<void> {
+  const member = `${data}/member`;
+  const [isNew, isOld, isThere] = await Promise.all([newData, oldData, member].map((path) => host.stat(path, signal)));
+  // Whatever is at member then was not brought there by us.
+  if (hadMember && isOld === undefined && (isNew === undefined || isThere === undefined))
+    throw gone(host.name, oldData);
+  if (isNew === undefined && isThere !== undefined) await host.rename(member, newData, signal);
+  if (isOld !== undefined) await host.rename(oldData, member, signal);
+}
+
 /**
- * Changes the content of a WAL directory, which may be a mount point: what is in it goes into `away`, then what is in `from` comes out. `from` gets another name
- * between the two, so that whoever goes on after an interruption knows which files lie in the directory itself.
+ * Changes the content of a WAL directory, which may be a mount point: the old log goes into a directory inside it, then the new one comes out of another. That one
+ * gets a third name between the two, so that whoever goes on after an interruption knows whose the files in the directory itself are: as long as the new log lies
+ * under its first name they are old, and from then on they are new.
  */
-async function swapWal(host: Host, wal: string, from: string, away: string, signal: AbortSignal): Promise<void> {
-  const coming = comingOut(from);
-  if ((await host.stat(from, signal)) !== undefined) {
-    const facts = await host.stat(wal, signal);
-    if (facts === undefined) throw gone(host.name, wal);
-    const { uid, gid } = facts;
-    await host.makeDirectory(away, { mode: 0o700, owner: { uid, gid } }, signal);
-    for (const name of (await host.list(wal, signal)) ?? [])
-      if (isLog(name)) await host.rename(`${wal}/${name}`, `${away}/${name}`, signal);
-    await host.rename(from, coming, signal);
+async function swapWal(host: Host, { wal, newWal, oldWal }: Places, signal: AbortSignal): Promise<void> {
+  if (wal === undefined || newWal === undefined || oldWal === undefined) return;
+  const coming = comingOut(newWal);
+  if ((await host.stat(newWal, signal)) !== undefined) {
+    await makeBeside(host, wal, oldWal, signal);
+    await moveLogs(host, wal, oldWal, signal);
+    await host.rename(newWal, coming, signal);
   }
-  for (const name of (await host.list(coming, signal)) ?? [])
-    await host.rename(`${coming}/${name}`, `${wal}/${name}`, signal);
+  await moveLogs(host, coming, wal, signal);
   await host.removeTree(coming, signal);
+}
+
+async function swapWalBack(host: Host, { wal, newWal, oldWal }: Places, signal: AbortSignal): Promise<void> {
+  if (wal === undefined || newWal === undefined || oldWal === undefined) return;
+  const coming = comingOut(newWal);
+  const [isNew, isOld, isComing] = await Promise.all([newWal, oldWal, coming].map((path) => host.stat(path, signal)));
+  if (isNew === undefined) {
+    if (isOld === undefined) throw gone(host.name, oldWal);
+    if (isComing === undefined) await makeBeside(host, wal, coming, signal);
+    await moveLogs(host, wal, coming, signal);
+    await host.rename(coming, newWal, signal);
+  }
+  await moveLogs(host, oldWal, wal, signal);
+  await host.removeTree(oldWal, signal);
+}
+
+/** A directory of its owner. */
+async function makeBeside(host: Host, wal: string, path: string, signal: AbortSignal): Promise<void> {
+  const facts = await host.stat(wal, signal);
+  if (facts === undefined) throw gone(host.name, wal);
+  const { uid, gid } = facts;
+  await host.makeDirectory(path, { mode: 0o700, owner: { uid, gid } }, signal);
+}
+
+async function moveLogs(host: Host, from: string, to: string, signal: AbortSignal): Promise<void> {
+  for (const name of (await host.list(from, signal)) ?? [])
+    if (isLog(name)) await host.rename(`${from}/${name}`, `${to}/${name}`, signal);
 }
 
 function comingOut(from: string): string {

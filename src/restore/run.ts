@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { Fault, isFault } from "../faults.ts";
 import { execute } from "../runbook/execute.ts";
 import type { Journal } from "../runbook/journal.ts";
+import { standingOf } from "../runbook/standing.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { refuseLateRollback } from "./cluster-steps.ts";
 import type { Describe, HighWater, RestoreFacts, RestoreRequest } from "./facts.ts";
@@ -98,7 +99,7 @@ export async function executeRestore(
         clock,
         failpoint: deps.failpoint,
         bootId: async (name, stop) => (await hosts.find(({ host }) => host.name === name)?.host.facts(stop))?.bootId,
-        mayRollBack: async (results, stop) => await refuseLateRollback(work, mayHaveStarted(results, journal), stop),
+        mayRollBack: async (results, stop) => await refuseLate(work, journal, results, stop),
       },
       AbortSignal.any([signal, work.lost]),
     );
@@ -115,10 +116,19 @@ export async function executeRestore(
   }
 }
 
-/** Whether a restored member may have run: then it, and not the journal, says who was answered. */
-function mayHaveStarted(results: ReadonlyMap<string, JsonObject>, { entries }: Journal): boolean {
-  return (
-    [...results.keys()].some((id) => id.startsWith("start-etcd.")) ||
-    entries.some((entry) => entry.kind === "start" && entry.step.startsWith("start-etcd."))
-  );
+/** Once a restored member may have run, it, and not the journal, says who was answered. */
+async function refuseLate(
+  work: RestoreWork,
+  { plan, entries }: Journal,
+  results: ReadonlyMap<string, JsonObject>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { steps, left } = standingOf(plan, entries);
+  const begun = (kind: string): boolean =>
+    plan.steps.some((step) => {
+      const standing = steps.get(step.id);
+      return step.kind === kind && (standing?.touched === true || standing?.state === "done");
+    });
+  if (!begun("start-etcd")) return;
+  await refuseLateRollback(work, { results, left: new Set(left.keys()) }, begun("start-service"), signal);
 }

@@ -1,5 +1,5 @@
 import { Fault } from "../faults.ts";
-import type { RunbookStep, StepCheck, StepHandler } from "../runbook/runbook.ts";
+import type { RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
 import type { Service, ServiceState } from "../service/service.ts";
 import type { RestoreWork } from "./work.ts";
 
@@ -23,7 +23,10 @@ export function stopService(work: RestoreWork): StepHandler {
   };
 }
 
-export function startService(work: RestoreWork): StepHandler {
+export function startService(
+  work: RestoreWork,
+  refuseLate: (context: StepContext, signal: AbortSignal) => Promise<void>,
+): StepHandler {
   const ready = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
     const { service, ready: ask } = work.service(step.host ?? "", textOf(step, "service"));
     const { running, heldBy, detail } = await service.state(signal);
@@ -42,8 +45,10 @@ export function startService(work: RestoreWork): StepHandler {
       await waitFor(work, `${service.name} on ${step.host ?? ""} is ready`, () => ready(step, signal), signal);
       return undefined;
     },
-    async undo(step, _context, signal) {
+    async undo(step, context, signal) {
       await bringDown(work, serviceOf(work, step), signal);
+      // It may have been answered after the rollback was permitted, and before it was gone.
+      await refuseLate(context, signal);
     },
   };
 }

@@ -5,6 +5,7 @@ import {
   lineageStep,
   lockStep,
   quietStep,
+  refuseLateRollback,
   safetyBackup,
   unlockStep,
 } from "./cluster-steps.ts";
@@ -27,7 +28,10 @@ export function restoreSteps(work: RestoreWork): Readonly<Record<string, StepHan
     swap: swapStep(work),
     "start-etcd": startEtcd(work),
     healthy: healthyStep(work),
-    "start-service": startService(work),
+    "start-service": startService(
+      work,
+      async (context, signal) => await refuseLateRollback(work, context, true, signal),
+    ),
     "first-backup": firstBackup(work),
     unlock: unlockStep(work),
     hook: hookStep(work),

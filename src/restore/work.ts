@@ -22,7 +22,7 @@ export class RestoreWork {
   #lock: OperationLock | undefined;
   #lockedAtMs: number | undefined;
   #fetched: Fetched | undefined;
-  #built: BuiltCluster | undefined;
+  #building: Promise<BuiltCluster> | undefined;
 
   constructor(deps: RestoreDependencies, plan: RunbookPlan, fetched?: Fetched) {
     this.deps = deps;
@@ -78,9 +78,18 @@ export class RestoreWork {
     return this.#fetched !== undefined;
   }
 
-  /** What goes to the hosts; built again, to the same bytes, when this process did not build it. */
+  /** What goes to the hosts; built again, to the same bytes, when this process did not build it. Hosts that ask at once share one build. */
   async built(signal: AbortSignal): Promise<BuiltCluster> {
-    if (this.#built !== undefined) return this.#built;
+    this.#building ??= this.#build(signal);
+    try {
+      return await this.#building;
+    } catch (error) {
+      this.#building = undefined;
+      throw error;
+    }
+  }
+
+  async #build(signal: AbortSignal): Promise<BuiltCluster> {
     const { path } = await this.fetched(signal);
     const { minor: text, token, members, first } = this.facts;
     const minor = minorOf(text);
@@ -89,8 +98,7 @@ export class RestoreWork {
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const bump = BigInt(first.bump);
-    this.#built = await this.deps.builder.build(path, directory, { minor, token, members, bump }, signal);
-    return this.#built;
+    return await this.deps.builder.build(path, directory, { minor, token, members, bump }, signal);
   }
 
   async builtMember(name: string, signal: AbortSignal): Promise<BuiltMember> {

@@ -40,12 +40,24 @@ export interface FakeHost extends Host {
   bootId: string;
   /** All that is on it, as text, for comparing. */
   tree(): Readonly<Record<string, string>>;
+  /** Another number after each change of its files. */
+  changes(): number;
 }
 
 const ours: Owner = { uid: 0, gid: 0 };
 
 export function fakeHost(name: string): FakeHost {
-  const nodes = new Map<string, Node>();
+  let changes = 0;
+  const nodes = new (class extends Map<string, Node> {
+    override set(path: string, node: Node): this {
+      changes += 1;
+      return super.set(path, node);
+    }
+    override delete(path: string): boolean {
+      changes += 1;
+      return super.delete(path);
+    }
+  })();
   let inodes = 1n;
   let calls = 0;
   const make = (mode: number, owner: Owner = ours) => ({ mode, owner, inode: (inodes += 1n), modifiedMs: 0 });
@@ -100,6 +112,7 @@ export function fakeHost(name: string): FakeHost {
     onCall: () => {},
     freeBytes: 2 ** 40,
     bootId: `boot of ${name}`,
+    changes: () => changes,
     tree: () =>
       Object.fromEntries(
         [...nodes]

@@ -89,6 +89,8 @@ export function fakeSystemd(host: FakeHost, names: readonly string[]) {
   return {
     units,
     start,
+    /** Ends it, as a SIGKILL does; who wants it started again starts it. */
+    kill: stop,
     reboot: () => {
       for (const name of units.keys()) stop(name);
       reload();
