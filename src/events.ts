@@ -401,6 +401,8 @@ export type ObservationEvent =
       readonly name: "store.observed";
       readonly up: boolean;
       readonly backups: number | undefined;
+      /** The time in the name of the oldest one; undefined: there is none, or the store did not say. */
+      readonly oldestMs: number | undefined;
       readonly message: string;
     };
 
@@ -423,6 +425,8 @@ export type RetentionEvent =
       readonly refused: number;
       /** Data that no backup names: of expired ones, and what nobody committed. */
       readonly orphanBytes: number;
+      /** The time in the name of the oldest one that stays; undefined: none does. */
+      readonly oldestMs: number | undefined;
     }
   /** A backup's manifest was removed; its data follows after a grace. */
   | {

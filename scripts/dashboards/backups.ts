@@ -39,14 +39,22 @@ export const backups: Dashboard = {
           queries: [{ expr: `min(lifeboat_backup_next_run_timestamp_seconds{${c}}) - time()` }],
           unit: "s",
           steps: [{ color: "yellow" }, { color: "green", from: 0 }],
-          width: 4,
+          width: 3,
+        },
+        {
+          kind: "stat",
+          title: "Oldest backup",
+          description: "How far back one can go: the age of the oldest backup that retention keeps.",
+          queries: [{ expr: `time() - min(lifeboat_store_oldest_backup_timestamp_seconds{${c}})` }],
+          unit: "s",
+          width: 3,
         },
         {
           kind: "stat",
           title: "Backups in the store",
-          description: "What the repository held when a daemon last read it.",
+          description: "What the repository held when a daemon last read it, with what that one did since.",
           queries: [{ expr: `max(lifeboat_store_backups{${c}})` }],
-          width: 4,
+          width: 3,
         },
         {
           kind: "stat",
@@ -54,7 +62,7 @@ export const backups: Dashboard = {
           description: "1 while somebody has paused the repository: nobody takes backups, and nothing is overdue.",
           queries: [{ expr: `max(lifeboat_repository_paused{${c}})` }],
           steps: bad,
-          width: 4,
+          width: 3,
         },
       ],
     },
@@ -251,6 +259,32 @@ export const backups: Dashboard = {
           ],
           unit: "bytes",
           width: 8,
+        },
+        {
+          kind: "timeseries",
+          title: "Requests to the stores, 90 %",
+          description:
+            "How long the first store (empty) and copies take to answer, by operation, where there were any within ten minutes. Uploads and downloads grow with the size of a backup.",
+          queries: [
+            {
+              expr: `histogram_quantile(0.9, sum by (store, operation, le) (rate(lifeboat_store_request_duration_seconds_bucket{${c}}[10m])))`,
+              legend: "{{store}} {{operation}}",
+            },
+          ],
+          unit: "s",
+          width: 12,
+        },
+        {
+          kind: "timeseries",
+          title: "Requests that stores did not answer",
+          description: "Within an hour, by store and operation.",
+          queries: [
+            {
+              expr: `sum by (store, operation) (increase(lifeboat_store_request_failures_total{${c}}[1h]))`,
+              legend: "{{store}} {{operation}}",
+            },
+          ],
+          width: 12,
         },
         {
           kind: "state-timeline",

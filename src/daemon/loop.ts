@@ -75,7 +75,7 @@ export async function runSchedules(deps: LoopDependencies, signal: AbortSignal):
       if (idle.aborted) return;
       if (!isFault(error)) throw error;
       storeFailures += 1;
-      deps.emit({ name: "store.observed", up: false, backups: undefined, message: error.message });
+      deps.emit({ name: "store.observed", up: false, backups: undefined, oldestMs: undefined, message: error.message });
       await pause(deps.clock, Math.min(turnMs, retryDelay(storeFailures, 2 * turnMs)), idle);
       continue;
     }
@@ -151,7 +151,8 @@ async function readFreshness(
 ): Promise<void> {
   const belief = await readBelief(deps, signal);
   const listing = belief === undefined ? undefined : await listRepository(deps.store, signal);
-  deps.emit({ name: "store.observed", up: true, backups: listing?.backups.length ?? 0, message: "" });
+  const oldestMs = listing?.backups[0]?.name.timeMs;
+  deps.emit({ name: "store.observed", up: true, backups: listing?.backups.length ?? 0, oldestMs, message: "" });
   if (listing !== undefined && belief !== undefined)
     history.lineage ??= await scheduledLineage(deps.store, listing, belief, signal);
   const { lineage } = history;

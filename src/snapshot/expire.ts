@@ -109,7 +109,9 @@ export async function surveyRetention(deps: ExpireDependencies, signal: AbortSig
   const collection = decideCollect(listing, rows, units, deps.bounds, nowMs);
   const aheadMs = storeNowMs === undefined ? undefined : clock.now() - storeNowMs;
   const survey = { listing, verdicts, collection, storeNowMs, aheadMs };
-  deps.emit({ name: "retention.surveyed", ...countsOf(survey) });
+  const stay = verdicts.filter(({ keep }) => keep).map(({ held: { timeMs } }) => timeMs);
+  const oldestMs = stay.length === 0 ? undefined : stay.reduce((least, timeMs) => Math.min(least, timeMs));
+  deps.emit({ name: "retention.surveyed", ...countsOf(survey), oldestMs });
   return survey;
 }
 

@@ -2,9 +2,13 @@ import type { Emit } from "../events.ts";
 import { setOrRemove } from "./metrics-define.ts";
 import type { MetricScope } from "./metrics-define.ts";
 
+/** Why a backup that is due does not begin. */
+const heldWhys = ["paused", "locked", "lock-damaged"] as const;
+
 /** Schedules, the store, lineages and warnings. */
 export function openRepositoryMetrics({ define, cluster, schedules: configured }: MetricScope): Emit {
   let schedules = configured;
+  let backups: number | undefined;
   const perSchedule = ["cluster", "schedule"] as const;
   const interval = define.gauge(
     "backup_schedule_interval_seconds",
@@ -31,7 +35,22 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
   ]);
   const storeBackups = define.gauge(
     "store_backups",
-    "Backups in the repository at the last look; absent: the store did not say.",
+    "Backups in the repository when it was last read, with those that this process took and expired since; absent: the store did not say.",
+    ["cluster"],
+  );
+  const oldest = define.gauge(
+    "store_oldest_backup_timestamp_seconds",
+    "The time in the name of the oldest backup that there is or that retention keeps: how far back one can go; absent: there is none, or the store did not say.",
+    ["cluster"],
+  );
+  const held = define.counter(
+    "backups_held_total",
+    "How often a due backup was looked at and could not begin, by why; twice a minute or so while that lasts.",
+    [...perSchedule, "why"],
+  );
+  const uploadsSwept = define.counter(
+    "store_uploads_swept_total",
+    "Uploads that somebody had given up and that were removed from the store.",
     ["cluster"],
   );
   const storeLatency = define.histogram(
@@ -45,11 +64,18 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
   ]);
   const warnings = define.counter("warnings_total", "Warnings; the log says which.", ["cluster"]);
 
-  for (const schedule of schedules) missed.inc({ cluster, schedule }, 0);
+  zeroSchedules();
   storeLatency.zero({ cluster });
   lineages.inc({ cluster }, 0);
+  uploadsSwept.inc({ cluster }, 0);
   warnings.inc({ cluster }, 0);
 
+  function zeroSchedules(): void {
+    for (const schedule of schedules) {
+      missed.inc({ cluster, schedule }, 0);
+      for (const why of heldWhys) held.inc({ cluster, schedule, why }, 0);
+    }
+  }
   const labelsOf = (schedule: string) => ({ cluster, schedule: schedules.includes(schedule) ? schedule : "other" });
 
   return (event) => {
@@ -59,7 +85,10 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
           for (const gauge of [interval, nextRun, kept]) gauge.remove({ cluster, schedule });
         }
         schedules = event.schedules;
-        for (const schedule of schedules) missed.inc({ cluster, schedule }, 0);
+        zeroSchedules();
+        break;
+      case "schedule.held":
+        for (const why of heldWhys) if (why === event.code) held.inc({ ...labelsOf(event.schedule), why });
         break;
       case "schedule.read":
         kept.set(labelsOf(event.schedule), event.backups);
@@ -80,7 +109,22 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
         break;
       case "store.observed":
         storeUp.set({ cluster }, event.up ? 1 : 0);
-        setOrRemove(storeBackups, { cluster }, event.backups);
+        backups = event.backups;
+        setOrRemove(storeBackups, { cluster }, backups);
+        if (event.up) setOrRemove(oldest, { cluster }, seconds(event.oldestMs));
+        break;
+      // The repository is read again only when somebody else did something: what this process does is counted on.
+      case "backup.committed":
+      case "backup.expired":
+        if (backups === undefined) break;
+        backups = Math.max(0, backups + (event.name === "backup.committed" ? 1 : -1));
+        storeBackups.set({ cluster }, backups);
+        break;
+      case "retention.surveyed":
+        setOrRemove(oldest, { cluster }, seconds(event.oldestMs));
+        break;
+      case "uploads.swept":
+        uploadsSwept.inc({ cluster }, event.uploads);
         break;
       case "store.probed":
         storeUp.set({ cluster }, event.up ? 1 : 0);
@@ -95,4 +139,8 @@ export function openRepositoryMetrics({ define, cluster, schedules: configured }
       default: // told elsewhere
     }
   };
+}
+
+function seconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : ms / 1000;
 }

@@ -240,7 +240,7 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   },
   "store.observed": {
     level: (e) => (e.up ? "info" : "warn"),
-    fields: { up: "flag", backups: "number", message: "text" },
+    fields: { up: "flag", backups: "number", oldestMs: "time", message: "text" },
     watched: (e) => ({ topic: "store", state: e.up ? "up" : "down" }),
   },
 
@@ -260,6 +260,7 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
       foreign: "number",
       refused: "number",
       orphanBytes: "bytes",
+      oldestMs: "time",
     },
   },
   "backup.expired": {

@@ -459,9 +459,48 @@ test("schedule, store, disk, lineages, warnings and lost log lines have their nu
     warnings_total: 1,
     log_errors_total: 1,
   });
-  tell({ name: "store.observed", up: false, backups: undefined, message: "no connection" });
+  tell({ name: "store.observed", up: false, backups: undefined, oldestMs: undefined, message: "no connection" });
   await expectSeries(series, { store_up: 0, store_backups: undefined });
   await expectSeries(series, { log_errors_total: 1 });
+});
+
+test("the number of backups and the oldest one are right between two readings of the repository", async () => {
+  const { tell, read: series } = open();
+  tell(samples["backup.committed"]);
+  await expectSeries(series, { store_backups: undefined, store_oldest_backup_timestamp_seconds: undefined });
+  tell(samples["store.observed"], samples["backup.committed"], samples["backup.committed"], samples["backup.expired"]);
+  await expectSeries(series, {
+    store_backups: 25,
+    store_oldest_backup_timestamp_seconds: Date.UTC(2026, 1, 1) / 1000,
+  });
+  tell(samples["retention.surveyed"]);
+  await expectSeries(series, { store_oldest_backup_timestamp_seconds: Date.UTC(2026, 1, 2) / 1000 });
+  tell({ ...samples["store.observed"], backups: 0, oldestMs: undefined });
+  await expectSeries(series, { store_backups: 0, store_oldest_backup_timestamp_seconds: undefined });
+});
+
+test("a due backup that may not begin is counted by why, requests to stores by whether they were answered", async () => {
+  const { tell, read: series } = open();
+  const request = samples["store.requested"];
+  tell(samples["schedule.held"], samples["schedule.held"], samples["uploads.swept"]);
+  tell(request, { ...request, store: undefined, durationMs: 40_000 }, { ...request, ok: false });
+  await expectSeries(series, {
+    'backups_held_total{schedule="hourly",why="paused"}': 2,
+    'backups_held_total{schedule="hourly",why="locked"}': 0,
+    'backups_held_total{schedule="daily",why="paused"}': 0,
+    store_uploads_swept_total: 2,
+    'store_request_duration_seconds_bucket{le="0.01",store="offsite",operation="read"}': 0,
+    'store_request_duration_seconds_bucket{le="0.025",store="offsite",operation="read"}': 1,
+    'store_request_duration_seconds_sum{store="",operation="read"}': 40,
+    'store_request_duration_seconds_count{store="",operation="upload"}': 0,
+    'store_request_failures_total{store="offsite",operation="read"}': 1,
+    'store_request_failures_total{store="",operation="read"}': 0,
+  });
+  tell({ ...samples["config.applied"], copies: ["offsite", "cloud"] });
+  await expectSeries(series, {
+    'store_request_duration_seconds_count{store="offsite",operation="read"}': 1,
+    'store_request_duration_seconds_count{store="cloud",operation="read"}': 0,
+  });
 });
 
 test("retention shows what it keeps and removed, and whether it works", async () => {

@@ -243,7 +243,13 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
   "pressure.observed": { name: "pressure.observed", waitingMs: 960_000, stalledMs: 180_000 },
   "store.requested": { name: "store.requested", store: "offsite", operation: "read", ok: true, durationMs: 12 },
   "store.probed": { name: "store.probed", up: true, durationMs: 40, message: "" },
-  "store.observed": { name: "store.observed", up: true, backups: 24, message: "ok" },
+  "store.observed": {
+    name: "store.observed",
+    up: true,
+    backups: 24,
+    oldestMs: Date.UTC(2026, 1, 1),
+    message: "ok",
+  },
   "repository.created": { name: "repository.created", repository: "01REPOSITORY", cluster: "prod" },
   "lineage.created": { name: "lineage.created", lineage: "01LINEAGE", reason: "first backup", clusterId: "f00d" },
   "spool.swept": { name: "spool.swept", files: 1, bytes: 4096 },
@@ -258,6 +264,7 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     foreign: 1,
     refused: 0,
     orphanBytes: 1e8,
+    oldestMs: Date.UTC(2026, 1, 2),
   },
   "backup.expired": {
     name: "backup.expired",

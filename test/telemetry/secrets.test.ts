@@ -81,7 +81,7 @@ test.each(quoting)("a message that quotes a secret is shown without it: %s", asy
     { name: "warning", about: "x", message },
     { ...samples["backup.failed"], message, hint: message },
     { name: "cluster.observed", members, quorum: false },
-    { name: "store.observed", up: false, backups: undefined, message },
+    { name: "store.observed", up: false, backups: undefined, oldestMs: undefined, message },
     { ...samples["source.chosen"], rejected: [{ member: "etcd1", why: message }] },
   ]);
   expect(shown).not.toContain(canary);
