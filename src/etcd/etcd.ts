@@ -39,6 +39,18 @@ export interface MemberConnection extends AsyncDisposable {
   /** The member list as this member knows it, also without quorum. */
   members(signal: AbortSignal): Promise<MemberList>;
 
+  /**
+   * Adds a member that has not started yet, and resolves with its new ID; a learner needs etcd 3.4. `etcd-refused` when etcd's own checks do not let it: others are not
+   * healthy, a member has these URLs, there is a learner already.
+   */
+  addMember(peerUrls: readonly string[], learner: boolean, signal: AbortSignal): Promise<bigint>;
+
+  /** Removes a member for good: its ID never comes back. `etcd-refused` when there is none, or when etcd's own checks see quorum lost. */
+  removeMember(id: bigint, signal: AbortSignal): Promise<void>;
+
+  /** Makes a learner a voter. `etcd-refused` while it lags behind the leader, and for a voter. */
+  promoteMember(id: bigint, signal: AbortSignal): Promise<void>;
+
   /** HashKV at a revision (0n: the current one). `etcd-compacted` when it was compacted, `etcd-unsupported` on a learner. */
   hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv>;
 

@@ -21,7 +21,17 @@ import { askClientCalls, askDefragmenting, askDiskTimes, askServerMetrics } from
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
 import { askV2 } from "./v2.ts";
-import { alarmMethod, downgradeMethod, hashKvMethod, memberListMethod, rangeMethod, statusMethod } from "./wire.ts";
+import {
+  alarmMethod,
+  downgradeMethod,
+  hashKvMethod,
+  memberAddMethod,
+  memberListMethod,
+  memberPromoteMethod,
+  memberRemoveMethod,
+  rangeMethod,
+  statusMethod,
+} from "./wire.ts";
 import type { AlarmAnswer, Header, HashKvAnswer, MemberListAnswer, Method, StatusAnswer } from "./wire.ts";
 
 /** A key that nobody uses: below every printable name, and never written. */
@@ -76,6 +86,19 @@ export class MemberCalls implements MemberConnection {
 
   async cancelDowngrade(signal: AbortSignal): Promise<void> {
     await this.#ask(downgradeMethod, { action: "CANCEL" }, () => undefined, this.#timeouts.callMs, signal);
+  }
+
+  async addMember(peerUrls: readonly string[], learner: boolean, signal: AbortSignal): Promise<bigint> {
+    const question = { peerURLs: [...peerUrls], isLearner: learner };
+    return this.#call(memberAddMethod, question, ({ member }) => BigInt(member?.ID ?? 0), signal);
+  }
+
+  async removeMember(id: bigint, signal: AbortSignal): Promise<void> {
+    await this.#call(memberRemoveMethod, { ID: id.toString() }, () => undefined, signal);
+  }
+
+  async promoteMember(id: bigint, signal: AbortSignal): Promise<void> {
+    await this.#call(memberPromoteMethod, { ID: id.toString() }, () => undefined, signal);
   }
 
   async hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv> {

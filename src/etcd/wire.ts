@@ -47,6 +47,10 @@ export interface MemberListAnswer extends Headed {
   }[];
 }
 
+export interface MemberAddAnswer extends Headed {
+  readonly member: MemberListAnswer["members"][number] | null;
+}
+
 export interface AlarmAnswer extends Headed {
   /** An alarm that this program does not know is a number. */
   readonly alarms: readonly { readonly memberID: string; readonly alarm: string | number }[];
@@ -67,6 +71,12 @@ const definitions = fromJSON(protobuf.parse(protoText).root.toJSON(), {
 
 export const rangeMethod = method<{ key: Buffer; countOnly: boolean; serializable: boolean }, Headed>("KV", "Range");
 export const memberListMethod = method<{ linearizable: boolean }, MemberListAnswer>("Cluster", "MemberList");
+export const memberAddMethod = method<{ peerURLs: string[]; isLearner: boolean }, MemberAddAnswer>(
+  "Cluster",
+  "MemberAdd",
+);
+export const memberRemoveMethod = method<{ ID: string }, MemberListAnswer>("Cluster", "MemberRemove");
+export const memberPromoteMethod = method<{ ID: string }, MemberListAnswer>("Cluster", "MemberPromote");
 export const alarmMethod = method<
   { action: "GET" } | { action: "DEACTIVATE"; memberID: string; alarm: string },
   AlarmAnswer

@@ -201,6 +201,31 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       expect(after?.backendCommit.count).toBeGreaterThanOrEqual(before?.backendCommit.count ?? Infinity);
     });
 
+    test("a member that was added is in the list without a name, is not promoted before it runs, and can be removed again", async () => {
+      await using member = subject.etcd.connect(first());
+      const { members: before } = await member.members(signal());
+      // etcd takes one learner at a time, and refuses any change for some seconds after a start.
+      const asLearner = subject.minor >= 4 && subject.learner === undefined;
+      let id = 0n;
+      const peerUrls = ["http://127.0.0.1:1"];
+      await expect
+        .poll(async () => (id = await member.addMember(peerUrls, asLearner, signal())), { timeout: 30_000 })
+        .not.toBe(0n);
+      const { members } = await member.members(signal());
+      expect(members.find((each) => each.id === id)).toMatchObject({
+        name: "",
+        peerUrls,
+        clientUrls: [],
+        learner: asLearner,
+      });
+      await expect(member.addMember(peerUrls, asLearner, signal())).rejects.toMatchObject({ code: "etcd-refused" });
+      if (subject.minor >= 4)
+        await expect(member.promoteMember(id, signal())).rejects.toMatchObject({ code: "etcd-refused" });
+      await member.removeMember(id, signal());
+      expect((await member.members(signal())).members.map((each) => each.id)).toEqual(before.map((each) => each.id));
+      await expect(member.removeMember(id, signal())).rejects.toMatchObject({ code: "etcd-refused" });
+    });
+
     test("a member's own list of members is the cluster's", async () => {
       await using member = subject.etcd.connect(first());
       const own = await member.members(signal());

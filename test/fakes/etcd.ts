@@ -32,6 +32,9 @@ export type FakeCall =
   | "clientCalls"
   | "disarm"
   | "cancelDowngrade"
+  | "addMember"
+  | "removeMember"
+  | "promoteMember"
   | "snapshot";
 
 /** One scripted member. Everything may be changed while the fake is in use; the next call sees it. */
@@ -42,6 +45,8 @@ export interface FakeMember {
   /** `http://NAME.invalid:2379` by default. */
   url?: string;
   learner?: boolean;
+  /** By default made of its name. */
+  peerUrls?: readonly string[];
   /** Nobody answers at its URL. */
   down?: boolean;
   /** The member that really answers at this member's URL: a shared or wrong advertised URL. */
@@ -182,6 +187,38 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
           script.downgrading = false;
         }),
       members: (signal) => ask("members", signal, memberList),
+      addMember: (peerUrls, learner, signal) =>
+        ask("addMember", signal, (member) => {
+          if (script.members.some((each) => peerUrlsOf(each).some((url) => peerUrls.includes(url))))
+            throw new Fault(
+              "etcd-refused",
+              `${member.name} answered MemberAdd with an error: Peer URLs already exists`,
+            );
+          // IDs go by the order, and that of a removed one is never given again.
+          for (const each of script.members) each.id ??= idOf(each);
+          const id = script.members.reduce((top, each) => (idOf(each) > top ? idOf(each) : top), 0n) + 1n;
+          script.members.push({ name: "", id, peerUrls, learner, down: true });
+          return id;
+        }),
+      removeMember: (id, signal) =>
+        ask("removeMember", signal, (member) => {
+          const gone = withId(id, member);
+          for (const each of script.members) each.id ??= idOf(each);
+          script.members = script.members.filter((each) => each !== gone);
+        }),
+      promoteMember: (id, signal) =>
+        ask("promoteMember", signal, (member) => {
+          const found = withId(id, member);
+          const why =
+            found.learner !== true
+              ? "etcdserver: can only promote a learner member"
+              : found.down === true
+                ? "etcdserver: can only promote a learner member which is in sync with leader"
+                : undefined;
+          if (why !== undefined)
+            throw new Fault("etcd-refused", `${member.name} answered MemberPromote with an error: ${why}`);
+          found.learner = false;
+        }),
       hashKv: (revision, signal) =>
         ask("hashKv", signal, (member) => voter(member, "HashKV", hashKv(member, revision))),
       linearizableRead: (signal) =>
@@ -256,6 +293,12 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
     return answer();
   }
 
+  function withId(id: bigint, answering: FakeMember): FakeMember {
+    const found = script.members.find((member) => idOf(member) === id);
+    if (found !== undefined) return found;
+    throw new Fault("etcd-refused", `${answering.name} answered with an error: etcdserver: member not found`);
+  }
+
   function memberList(answering: FakeMember): MemberList {
     voter(answering, "MemberList", undefined);
     return {
@@ -264,8 +307,9 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
       members: script.members.map((member) => ({
         id: idOf(member),
         name: member.name,
-        peerUrls: [`http://${member.name}.invalid:2380`],
-        clientUrls: [urlOf(member)],
+        peerUrls: peerUrlsOf(member),
+        // One that was added and has not started has told neither.
+        clientUrls: member.name === "" ? [] : [urlOf(member)],
         learner: member.learner === true,
       })),
     };
@@ -377,6 +421,10 @@ function voter<Value>(member: FakeMember, call: string, value: Value): Value {
   if (member.learner === true)
     throw new Fault("etcd-unsupported", `${member.name} is a learner and does not answer ${call}`);
   return value;
+}
+
+function peerUrlsOf({ name, peerUrls }: FakeMember): readonly string[] {
+  return peerUrls ?? [`http://${name}.invalid:2380`];
 }
 
 function urlOf(member: FakeMember): string {
