@@ -2,7 +2,7 @@ import { readFile, rm } from "node:fs/promises";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { join } from "node:path";
-import type { RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
+import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
 import type { Clock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
@@ -17,7 +17,7 @@ import { Fault } from "./faults.ts";
 import type { Host } from "./host/host.ts";
 import { openLocalHost } from "./host/local.ts";
 import { describeAuthor, type Author } from "./repository/gates.ts";
-import type { OpenHost, RestoreDependencies } from "./restore/restore.ts";
+import type { HostDependencies, OpenHost, RestoreDependencies } from "./restore/restore.ts";
 import type { Source } from "./restore/source.ts";
 import { survivorSource } from "./restore/survivor.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
@@ -49,24 +49,18 @@ export async function removeWork(config: Config, id: string): Promise<void> {
   await rm(workDirectoryOf(config, id), { recursive: true, force: true });
 }
 
-/** What a restore works with, from the configuration and what the command chose. */
-export async function openRestore(
+/** What every operation on the hosts works with. */
+export async function openHosts(
   config: Config,
   tools: Pick<Tools, "backup" | "lock" | "clock">,
-  parts: RestoreParts,
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<RestoreDependencies> {
+  parts: HostParts,
+): Promise<HostDependencies> {
   const backup = await tools.backup(parts.emit);
   return {
     cluster: config.cluster.name,
     etcd: backup.etcd,
     observe: backup.observe,
     hosts: Object.entries(config.hosts).map(([name, host]) => openHost(name, host)),
-    source: parts.source,
-    builder: openBuilder(parts.builder, () =>
-      openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
-    ),
-    workDirectory: workDirectoryOf(config, parts.id),
     // The operation holds the lock that keeps scans apart: its own backups need no other.
     repository:
       parts.repository === undefined
@@ -77,6 +71,23 @@ export async function openRestore(
     emit: parts.emit,
     failpoint: stepFailpoint,
     patienceMs,
+  };
+}
+
+/** What a restore works with, from the configuration and what the command chose. */
+export async function openRestore(
+  config: Config,
+  tools: Pick<Tools, "backup" | "lock" | "clock">,
+  parts: RestoreParts,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<RestoreDependencies> {
+  return {
+    ...(await openHosts(config, tools, parts)),
+    source: parts.source,
+    builder: openBuilder(parts.builder, () =>
+      openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
+    ),
+    workDirectory: workDirectoryOf(config, parts.id),
   };
 }
 
@@ -113,7 +124,7 @@ function openHost(name: string, config: HostConfig): OpenHost {
         ? undefined
         : {
             member: etcd.member,
-            service: openService(host, config, "etcd", "etcd", etcd.service),
+            service: openService(host, config, "etcd", "etcd", etcd.service, etcd.environmentFile),
             dataDirectory: etcd.dataDirectory,
             walDirectory: etcd.walDirectory,
           },
@@ -130,12 +141,18 @@ function openService(
   name: string,
   role: ServiceRole,
   way: ServiceWay,
+  environmentFile?: string,
 ): Service {
   switch (way.kind) {
     case "command":
-      return openCommandService(host, { ...way, name, role, stateDirectory });
+      return openCommandService(host, { ...way, name, role, stateDirectory, environmentFile });
     case "systemd":
-      return openSystemdService(host, { name, role, unit: way.unit });
+      return openSystemdService(host, {
+        name,
+        role,
+        unit: way.unit,
+        environment: environmentFile === undefined ? undefined : { path: environmentFile, stateDirectory },
+      });
     case "static-pod":
       return openStaticPod(host, { name, role, pod: way.pod, manifests });
   }

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ulid } from "ulid";
-import { openJournals, openRestore, openSurvivor, removeWork, runHook } from "./compose-hosts.ts";
+import { openHosts, openJournals, openRestore, openSurvivor, removeWork, runHook } from "./compose-hosts.ts";
 import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
@@ -120,6 +120,9 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     journals: (emit) => openJournals(config, localAuthor(version), systemClock, emit),
     async restore(parts) {
       return await openRestore(config, this, parts, env);
+    },
+    async hosts(parts) {
+      return await openHosts(config, this, parts);
     },
     async survivor(parts, stop) {
       return await openSurvivor(config, this, parts, env, stop);

@@ -108,6 +108,7 @@ export const faultKinds = {
   "service-unknown": { exit: 1, retryable: true, means: "whether a service runs cannot be said" },
   "service-failed": { exit: 1, retryable: true, means: "a service could not be held, stopped, released or started" },
   "service-unholdable": { exit: 4, retryable: false, means: "nothing can keep a service from coming back" },
+  "service-unjoinable": { exit: 4, retryable: false, means: "nothing can tell etcd to join a cluster that runs" },
   "service-held": { exit: 4, retryable: true, means: "an operation holds the service" },
   "runbook-refused": { exit: 4, retryable: true, means: "an operation stopped before it changed anything" },
   "runbook-stopped": { exit: 5, retryable: true, means: "an operation stopped amid changes" },

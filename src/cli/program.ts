@@ -21,6 +21,7 @@ import {
   type UnlockOptions,
 } from "./lock.ts";
 import { pinCommand, unpinCommand, type PinOptions, type UnpinOptions } from "./pin.ts";
+import { restoreMemberCommand, type RestoreMemberOptions } from "./restore-member.ts";
 import { restoreCommand, restoreStatusCommand, type RestoreOptions } from "./restore.ts";
 import { runCommand } from "./run.ts";
 import { scheduleExplainCommand } from "./schedule.ts";
@@ -365,6 +366,26 @@ export function buildProgram(environment: Environment, onStatus: (status: number
   ).action(async (id: string | undefined, options: CommonOptions) =>
     onStatus(await restoreStatusCommand(environment, id, options)),
   );
+
+  common(
+    command(
+      program,
+      "restore-member [member]",
+      "Join one member anew that lost its data, while the others have quorum: out, its data aside, and in again.",
+      "etcd-lifeboat restore-member etcd2 --plan",
+      "etcd-lifeboat restore-member etcd2 --yes --confirm-cluster prod",
+      "etcd-lifeboat restore-member --resume",
+    ),
+  )
+    .option("--plan", "look at everything, say what would be done, and touch nothing")
+    .option("--yes", "do not ask; needs --confirm-cluster")
+    .option("--confirm-cluster <name>", "the cluster's name, typed")
+    .option("--resume [operation]", "go on with one that stopped")
+    .option("--rollback [operation]", "take back one that stopped, until the member was removed")
+    .option("--accept-reboot-risk", "go on although a reboot could start etcd too early")
+    .action(async (member: string | undefined, options: RestoreMemberOptions) =>
+      onStatus(await restoreMemberCommand(environment, member, options)),
+    );
 
   const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");
   common(

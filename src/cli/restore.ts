@@ -159,7 +159,7 @@ async function continueRestore(
 }
 
 /** The named operation, or the one that was not finished. */
-async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
+export async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
   const journals = tools.journals(quiet);
   if (wanted !== true) return await journals.read(wanted, signal);
   const [found, second] = (await journals.list(signal)).filter(isUnfinished);
@@ -187,7 +187,7 @@ export async function restoreStatusCommand(
   const journals = tools.journals(quiet);
   const records =
     id === undefined
-      ? (await journals.list(signal)).filter(({ plan }) => plan.operation === "restore")
+      ? (await journals.list(signal)).filter(({ plan }) => plan.operation.startsWith("restore"))
       : [await journals.read(id, signal)];
   if (options.json === true) {
     printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations: records });
@@ -257,7 +257,7 @@ async function openSurvivor(
   return await tools.survivor({ member, minor: options.etcdMinor, toolDirectory: options.tools }, signal);
 }
 
-async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
+export async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
   return (await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal))?.id;
 }
 
@@ -300,7 +300,11 @@ function requestOf(tools: Tools, options: RestoreOptions, id: string, hasReposit
 }
 
 /** The name is typed at a terminal, or given together with --yes. */
-async function confirm(console: Console, { yes, confirmCluster }: RestoreOptions, cluster: string): Promise<void> {
+export async function confirm(
+  console: Console,
+  { yes, confirmCluster }: Pick<RestoreOptions, "yes" | "confirmCluster">,
+  cluster: string,
+): Promise<void> {
   const given =
     yes === true && confirmCluster !== undefined
       ? confirmCluster
@@ -385,6 +389,6 @@ function tellOutcome(
   }
 }
 
-async function onFailure(tools: Tools): Promise<Parameters<typeof executeRestore>[4]> {
+export async function onFailure(tools: Tools): Promise<Parameters<typeof executeRestore>[4]> {
   return async (facts) => await tools.hook("on-failure", facts, AbortSignal.timeout(86_400_000)).then(() => undefined);
 }

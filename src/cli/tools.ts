@@ -3,7 +3,7 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { Emit } from "../events.ts";
 import type { LockScope } from "../repository/lock.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
-import type { RestoreDependencies } from "../restore/restore.ts";
+import type { HostDependencies, RestoreDependencies } from "../restore/restore.ts";
 import type { Source } from "../restore/source.ts";
 import type { Journals } from "../runbook/journal.ts";
 import type { JsonObject } from "../runbook/runbook.ts";
@@ -44,6 +44,8 @@ export interface Tools extends AsyncDisposable {
   /** The operations that this machine has begun. */
   readonly journals: (emit: Emit) => Journals;
   readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;
+  /** The hosts of the cluster, for an operation that restores no backup. */
+  readonly hosts: (parts: HostParts) => Promise<HostDependencies>;
   /** The data of a member that survived its cluster. */
   readonly survivor: (parts: SurvivorParts, signal: AbortSignal) => Promise<Source>;
   /** Runs a hook of the configuration with facts on its standard input; resolves with its warning, if it gave one. */
@@ -52,18 +54,21 @@ export interface Tools extends AsyncDisposable {
   readonly removeWork: (id: string) => Promise<void>;
 }
 
-/** What a command decides of a restore; the rest is configured. */
-export interface RestoreParts {
+/** What a command decides of an operation on the hosts; the rest is configured. */
+export interface HostParts {
+  /** ULID of the repository; undefined where there is none. */
+  readonly repository: string | undefined;
+  readonly emit: Emit;
+}
+
+export interface RestoreParts extends HostParts {
   /** ULID of the operation. */
   readonly id: string;
   readonly source: Source;
-  /** ULID of the repository; undefined where there is none. */
-  readonly repository: string | undefined;
   /** Undefined: ours. */
   readonly builder: string | undefined;
   /** Where etcd's own programs are; then PATH. */
   readonly toolDirectory: string | undefined;
-  readonly emit: Emit;
 }
 
 export interface SurvivorParts {

@@ -41,6 +41,11 @@ const command = z
         "Makes that nothing starts it, a reboot neither. Without it and enable, a reboot amid a restore may start it.",
       ),
     enable: argv.optional().describe("Takes back what disable did."),
+    join: argv
+      .optional()
+      .describe(
+        "Of etcd, for restore-member: as start, with ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing in its environment.",
+      ),
     timeout: duration(1000, 3_600_000)
       .prefault("90s")
       .describe("A command that runs longer is killed with all that it started."),
@@ -94,6 +99,11 @@ const etcd = z
     walDirectory: path
       .optional()
       .describe("etcd's WAL directory, only where --wal-dir or ETCD_WAL_DIR sets one. Example: /opt/etcd/wal"),
+    environmentFile: path
+      .optional()
+      .describe(
+        "The file with etcd's ETCD_ variables, where it has one: restore-member writes there how to join. Example: /etc/default/etcd",
+      ),
   })
   .describe("The etcd member of this host.");
 

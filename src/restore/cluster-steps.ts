@@ -10,9 +10,10 @@ import { attemptBackup } from "../snapshot/backup.ts";
 import { builtResult, noted, type BuiltResult } from "./data-steps.ts";
 import type { RestoreRepository } from "./restore.ts";
 import { textOf, waitFor } from "./service-steps.ts";
+import type { HostWork } from "./host-work.ts";
 import type { RestoreWork } from "./work.ts";
 
-export function lockStep(work: RestoreWork): StepHandler {
+export function lockStep(work: HostWork): StepHandler {
   return {
     check: async () => ({ state: work.holdsLock || work.deps.repository === undefined ? "done" : "pending" }),
     async perform(_step, _context, signal) {
@@ -23,7 +24,7 @@ export function lockStep(work: RestoreWork): StepHandler {
   };
 }
 
-export function unlockStep(work: RestoreWork): StepHandler {
+export function unlockStep(work: HostWork): StepHandler {
   return {
     // A process that goes on has taken it up again, also after another one had released it and died before that was written down.
     check: async (_step, { notes }) => (work.holdsLock ? { state: "pending" } : noted(notes)),

@@ -66,7 +66,7 @@ function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): 
   };
 }
 
-async function observeHost({ host, etcd, services }: OpenHost, signal: AbortSignal): Promise<HostFacts> {
+export async function observeHost({ host, etcd, services }: OpenHost, signal: AbortSignal): Promise<HostFacts> {
   try {
     const { bootId } = await host.facts(signal);
     return {

@@ -31,16 +31,12 @@ export interface OpenService {
   readonly ready?: (signal: AbortSignal) => Promise<string | undefined>;
 }
 
-/** Everything that a restore works with. */
-export interface RestoreDependencies {
+/** What every operation on the hosts of a cluster works with. */
+export interface HostDependencies {
   readonly cluster: string;
   readonly etcd: Etcd;
   readonly observe: ObserveOptions;
   readonly hosts: readonly OpenHost[];
-  readonly source: Source;
-  readonly builder: DataDirectoryBuilder;
-  /** A directory of ours for this operation: the fetched database and what is built of it. Made when it is first needed. */
-  readonly workDirectory: string;
   /** The repository; undefined when the restore is from a file and none is configured. */
   readonly repository: RestoreRepository | undefined;
   /** Runs the hook of a phase with facts on its standard input; resolves with a warning where it gave one. */
@@ -51,6 +47,14 @@ export interface RestoreDependencies {
   readonly failpoint: (place: string) => void;
   /** How long a service may take to be gone or ready, and members to agree, milliseconds. */
   readonly patienceMs: number;
+}
+
+/** Everything that a restore works with. */
+export interface RestoreDependencies extends HostDependencies {
+  readonly source: Source;
+  readonly builder: DataDirectoryBuilder;
+  /** A directory of ours for this operation: the fetched database and what is built of it. Made when it is first needed. */
+  readonly workDirectory: string;
 }
 
 export interface RestoreRepository {

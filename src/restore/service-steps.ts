@@ -1,14 +1,14 @@
 import { Fault } from "../faults.ts";
 import type { RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
 import type { Service, ServiceState } from "../service/service.ts";
-import type { RestoreWork } from "./work.ts";
+import type { HostWork } from "./host-work.ts";
 
 /** Services of the control plane and etcd itself: stopped and held, released and started. A stopped one must stay so across a reboot. */
 
 /** Between two looks, milliseconds. */
 const lookEveryMs = 300;
 
-export function stopService(work: RestoreWork): StepHandler {
+export function stopService(work: HostWork): StepHandler {
   return {
     async check(step, _context, signal) {
       return stoppedCheck(serviceOf(work, step), await serviceOf(work, step).state(signal), work.plan.id);
@@ -24,7 +24,7 @@ export function stopService(work: RestoreWork): StepHandler {
 }
 
 export function startService(
-  work: RestoreWork,
+  work: HostWork,
   refuseLate: (context: StepContext, signal: AbortSignal) => Promise<void>,
 ): StepHandler {
   const ready = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
@@ -53,7 +53,7 @@ export function startService(
   };
 }
 
-export function stopEtcd(work: RestoreWork): StepHandler {
+export function stopEtcd(work: HostWork): StepHandler {
   const check = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
     const { service } = work.etcdOf(step.host ?? "");
     const stopped = stoppedCheck(service, await service.state(signal), work.plan.id);
@@ -77,7 +77,7 @@ export function stopEtcd(work: RestoreWork): StepHandler {
   };
 }
 
-export function startEtcd(work: RestoreWork): StepHandler {
+export function startEtcd(work: HostWork): StepHandler {
   const check = async (step: RunbookStep, signal: AbortSignal): Promise<StepCheck> => {
     const { running, heldBy, detail } = await work.etcdOf(step.host ?? "").service.state(signal);
     if (heldBy !== undefined) return { state: "pending", detail: `held by ${heldBy}` };
@@ -99,7 +99,7 @@ export function startEtcd(work: RestoreWork): StepHandler {
   };
 }
 
-function serviceOf(work: RestoreWork, step: RunbookStep): Service {
+function serviceOf(work: HostWork, step: RunbookStep): Service {
   return work.service(step.host ?? "", textOf(step, "service")).service;
 }
 
@@ -110,7 +110,7 @@ function stoppedCheck(service: Service, { running, heldBy, detail }: ServiceStat
   return { state: "done", detail };
 }
 
-async function bringDown(work: RestoreWork, service: Service, signal: AbortSignal): Promise<void> {
+export async function bringDown(work: HostWork, service: Service, signal: AbortSignal): Promise<void> {
   // Held first: between a stop and a hold somebody could start it again.
   if (service.canHold) await service.hold(work.plan.id, signal);
   await service.stop(signal);
@@ -118,7 +118,7 @@ async function bringDown(work: RestoreWork, service: Service, signal: AbortSigna
   await waitFor(work, `${service.name} is stopped`, gone, signal);
 }
 
-async function bringBack(work: RestoreWork, service: Service, step: RunbookStep, signal: AbortSignal): Promise<void> {
+async function bringBack(work: HostWork, service: Service, step: RunbookStep, signal: AbortSignal): Promise<void> {
   await service.release(signal);
   if (step.args["wasRunning"] !== true) return;
   await service.start(signal);
@@ -131,7 +131,7 @@ async function bringBack(work: RestoreWork, service: Service, step: RunbookStep,
 
 /** Looks until it is so; says at the end what it was like instead. */
 export async function waitFor(
-  { deps: { clock, patienceMs } }: RestoreWork,
+  { deps: { clock, patienceMs } }: HostWork,
   what: string,
   look: () => Promise<StepCheck>,
   signal: AbortSignal,

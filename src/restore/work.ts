@@ -3,61 +3,24 @@ import { join } from "node:path";
 import type { BuiltCluster, BuiltMember } from "../datadir/datadir.ts";
 import { minorOf } from "../datadir/minors.ts";
 import { Fault } from "../faults.ts";
-import { acquireLock, type OperationLock } from "../repository/lock.ts";
 import type { RunbookPlan } from "../runbook/runbook.ts";
-import type { OpenHost, OpenService, RestoreDependencies } from "./restore.ts";
+import { HostWork } from "./host-work.ts";
+import type { RestoreDependencies } from "./restore.ts";
 import type { Fetched } from "./source.ts";
 
 /**
  * What a restore has in its hands while a process executes it: the lock, the database, what was built of it. All of it can be had again from the plan, so that any
  * process can go on.
  */
-export class RestoreWork {
-  readonly deps: RestoreDependencies;
-  readonly plan: RunbookPlan;
+export class RestoreWork extends HostWork<RestoreDependencies> {
   readonly facts: PlanFacts;
-  /** Aborted with a fault when the lock was taken away: somebody else may be at work on the cluster. */
-  readonly lost: AbortSignal;
-  readonly #losing = new AbortController();
-  #lock: OperationLock | undefined;
-  #lockedAtMs: number | undefined;
   #fetched: Fetched | undefined;
   #building: Promise<BuiltCluster> | undefined;
 
   constructor(deps: RestoreDependencies, plan: RunbookPlan, fetched?: Fetched) {
-    this.deps = deps;
-    this.plan = plan;
+    super(deps, plan);
     this.facts = plan.facts as unknown as PlanFacts;
     this.#fetched = fetched;
-    this.lost = this.#losing.signal;
-  }
-
-  get holdsLock(): boolean {
-    return this.#lock !== undefined && !this.#lock.lost.aborted;
-  }
-
-  /** Takes the lock, or takes it up again after an earlier process of this operation. */
-  async takeLock(signal: AbortSignal): Promise<void> {
-    const { repository } = this.deps;
-    if (repository === undefined) return;
-    await this.#lock?.abandon();
-    const held = await acquireLock(repository.lock, "restore", false, signal, this.plan.id);
-    held.lost.addEventListener("abort", () => this.#losing.abort(held.lost.reason), { once: true });
-    this.#lock = held;
-    this.#lockedAtMs = this.deps.clock.elapsed();
-  }
-
-  /** When this process took the lock, or took it up again, by the clock that never goes back; undefined where it has not. */
-  get lockedAtMs(): number | undefined {
-    return this.#lockedAtMs;
-  }
-
-  async releaseLock(signal: AbortSignal): Promise<void> {
-    // A process that never had it takes it up first: only who holds it may release it.
-    if (this.#lock === undefined) await this.takeLock(signal);
-    const lock = this.#lock;
-    this.#lock = undefined;
-    await lock?.[Symbol.asyncDispose]();
   }
 
   /** The database, fetched again when it is not here any more. It must be the very one that was planned with. */
@@ -105,35 +68,6 @@ export class RestoreWork {
     const found = (await this.built(signal)).members.find((member) => member.name === name);
     if (found === undefined) throw new Error(`nothing was built for ${name}`);
     return found;
-  }
-
-  host(name: string): OpenHost {
-    const found = this.deps.hosts.find(({ host }) => host.name === name);
-    if (found !== undefined) return found;
-    throw new Fault("runbook-refused", `the plan speaks of a host "${name}", which the configuration does not have`, {
-      hint: `describe it under hosts.${name} again as it was when the restore was planned`,
-    });
-  }
-
-  service(host: string, name: string): OpenService {
-    const found = this.host(host).services.find(({ service }) => service.name === name);
-    if (found !== undefined) return found;
-    throw new Fault("runbook-refused", `the plan speaks of ${name} on ${host}, which the configuration does not have`, {
-      hint: `describe it under hosts.${host}.services again as it was when the restore was planned`,
-    });
-  }
-
-  etcdOf(name: string): NonNullable<OpenHost["etcd"]> {
-    const { etcd } = this.host(name);
-    if (etcd !== undefined) return etcd;
-    throw new Fault("runbook-refused", `the plan speaks of a member on ${name}, where the configuration has none`, {
-      hint: `describe it under hosts.${name}.etcd again as it was when the restore was planned`,
-    });
-  }
-
-  /** Leaves what other processes need to go on: the lock stays held, the database stays here. */
-  async abandon(): Promise<void> {
-    await this.#lock?.abandon();
   }
 
   /** Removes the database and what was built of it; hosts are not touched. */

@@ -1,9 +1,12 @@
 import { Fault } from "../faults.ts";
 import type { Host, RunResult } from "../host/host.ts";
 import { readHold, removeHold, writeHold } from "./hold.ts";
-import type { Service, ServiceRole } from "./service.ts";
+import { joinByEnvironmentFile, joinVariables } from "./joining.ts";
+import type { Joining, Service, ServiceRole } from "./service.ts";
 
 export type Argv = readonly [string, ...string[]];
+
+type Environment = Readonly<Record<string, string>>;
 
 export interface CommandServiceOptions {
   readonly name: string;
@@ -14,6 +17,10 @@ export interface CommandServiceOptions {
   readonly probe: Argv;
   readonly disable?: Argv | undefined;
   readonly enable?: Argv | undefined;
+  /** Of etcd: as start, for a member that joins. */
+  readonly join?: Argv | undefined;
+  /** Of etcd: where its environment is read from. */
+  readonly environmentFile?: string | undefined;
   /** Of each command. */
   readonly timeoutMs: number;
   /** Directory of ours on the host: which operation holds it is written there. */
@@ -22,17 +29,23 @@ export interface CommandServiceOptions {
 
 /** A service that is run by commands of its site. It can be held where they disable and enable it. */
 export function openCommandService(host: Host, options: CommandServiceOptions): Service {
-  const { name, role, start, stop, probe, disable, enable, timeoutMs } = options;
-  const run = async (argv: Argv, signal: AbortSignal, keepGroup = false): Promise<RunResult> => {
-    const result = await host.run(argv, { timeoutMs, keepGroup, maxOutputBytes: 64 * 1024 }, signal);
+  const { name, role, start, stop, probe, disable, enable, join, timeoutMs } = options;
+  const run = async (argv: Argv, signal: AbortSignal, keepGroup = false, env?: Environment): Promise<RunResult> => {
+    const result = await host.run(argv, { timeoutMs, keepGroup, maxOutputBytes: 64 * 1024, env }, signal);
     if (!result.timedOut) return result;
     throw new Fault(
       "service-failed",
       `${argv[0]} of ${name} on ${host.name} took longer than ${timeoutMs / 1000} s, and was killed`,
     );
   };
-  const must = async (what: string, argv: Argv, signal: AbortSignal, keepGroup = false): Promise<void> => {
-    const { status, signal: killed, stderr } = await run(argv, signal, keepGroup);
+  const must = async (
+    what: string,
+    argv: Argv,
+    signal: AbortSignal,
+    keepGroup = false,
+    env?: Environment,
+  ): Promise<void> => {
+    const { status, signal: killed, stderr } = await run(argv, signal, keepGroup, env);
     if (status === 0) return;
     const how = status === undefined ? `was ended by ${killed ?? "a signal"}` : `exited with ${status}`;
     const said = stderr.trim().slice(0, 500);
@@ -44,10 +57,39 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
       },
     );
   };
+  const free = async (signal: AbortSignal): Promise<void> => {
+    const heldBy = await readHold(host, options, signal);
+    if (heldBy !== undefined) throw new Fault("service-held", `${name} on ${host.name} is held by operation ${heldBy}`);
+  };
+  const started = async (signal: AbortSignal): Promise<void> => {
+    await free(signal);
+    await must("start", start, signal, true);
+  };
+  const joining = (): Joining | undefined => {
+    const { environmentFile, stateDirectory } = options;
+    if (join !== undefined) {
+      const nothing = async (): Promise<void> => undefined;
+      return {
+        describe: async () =>
+          `it is started once by ${join[0]}, with ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing`,
+        prepare: nothing,
+        async start(initialCluster, signal) {
+          await free(signal);
+          await must("join", join, signal, true, joinVariables(initialCluster));
+        },
+        finish: nothing,
+        undo: nothing,
+      };
+    }
+    if (environmentFile === undefined) return undefined;
+    const check = async (): Promise<void> => undefined;
+    return joinByEnvironmentFile(host, { name, path: environmentFile, stateDirectory, check, start: started });
+  };
   return {
     name,
     role,
     description: start[0],
+    joining: joining(),
     canHold: disable !== undefined && enable !== undefined,
     holdStops: false,
     async state(signal) {
@@ -84,12 +126,7 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
       if (enable !== undefined) await must("enable", enable, signal);
       await removeHold(host, options, signal);
     },
-    async start(signal) {
-      const heldBy = await readHold(host, options, signal);
-      if (heldBy !== undefined)
-        throw new Fault("service-held", `${name} on ${host.name} is held by operation ${heldBy}`);
-      await must("start", start, signal, true);
-    },
+    start: started,
   };
 }
 

@@ -15,6 +15,9 @@ export interface Service {
    */
   readonly holdStops: boolean;
 
+  /** Only of etcd, and where it can be told to join; `restore-member` needs it. */
+  readonly joining?: Joining | undefined;
+
   /** What is true now. Rejects with `service-unknown` when it cannot be said whether it runs. */
   state(signal: AbortSignal): Promise<ServiceState>;
   /**
@@ -28,6 +31,23 @@ export interface Service {
   release(signal: AbortSignal): Promise<void>;
   /** Asks it to start and does not wait for its health: the first member of a cluster is ready only when the second one runs. `service-held` while it is held. */
   start(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * How etcd is made a new member of a cluster that runs. It reads --initial-cluster and --initial-cluster-state only while its data directory is empty; what a site has
+ * written there once began the cluster, and would begin another one.
+ */
+export interface Joining {
+  /** For people: what is changed, and whether it is taken back. Rejects with `service-unjoinable`. */
+  describe(signal: AbortSignal): Promise<string>;
+  /** Makes its next start a join, while it is held. `initialCluster` is `NAME=URL` of every member, with commas. */
+  prepare(operation: string, initialCluster: string, signal: AbortSignal): Promise<void>;
+  /** As `start` of the service, once it was prepared and released. */
+  start(initialCluster: string, signal: AbortSignal): Promise<void>;
+  /** It has joined: takes back what must not stay. */
+  finish(operation: string, signal: AbortSignal): Promise<void>;
+  /** Takes back all that `prepare` changed, while it is held. */
+  undo(operation: string, signal: AbortSignal): Promise<void>;
 }
 
 /** controllers are stopped before API servers, which are stopped before other clients of etcd, and etcd last; started in reverse. */

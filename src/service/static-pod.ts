@@ -1,5 +1,6 @@
 import { Fault, isFault } from "../faults.ts";
 import type { Host, ProcessFacts } from "../host/host.ts";
+import { withJoinFlags } from "./join-manifest.ts";
 import { readManifest, type StaticPodFacts } from "./manifest.ts";
 import type { Service, ServiceRole } from "./service.ts";
 
@@ -62,12 +63,53 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
     return { watched: first !== undefined, facts: manifest.facts, path: `${manifests}/${file}`, away: at, operation };
   };
 
+  const heldBy = async (operation: string, signal: AbortSignal): Promise<Found> => {
+    const found = await look(signal);
+    if (found.operation === operation) return found;
+    throw new Fault("service-failed", `${name} on ${host.name} is not held by operation ${operation}`);
+  };
+  const start = async (signal: AbortSignal): Promise<void> => {
+    const { watched, operation } = await look(signal);
+    // The kubelet starts it by itself.
+    if (!watched) throw heldFault(name, host.name, operation ?? "unknown");
+  };
+
   return {
     name,
     role,
     description: `static pod ${pod}`,
     canHold: true,
     holdStops: true,
+    joining:
+      role !== "etcd"
+        ? undefined
+        : {
+            async describe(signal) {
+              const found = await look(signal);
+              const text = await textAt(host, found.watched ? found.path : found.away, signal);
+              withJoinFlags(text, "");
+              return `--initial-cluster of all members and --initial-cluster-state=existing are written into ${found.path}, and stay there, as kubeadm's join leaves them`;
+            },
+            async prepare(operation, initialCluster, signal) {
+              const { away } = await heldBy(operation, signal);
+              const kept = await host.readFile(keptOf(away), manifestBytes, signal);
+              const text = kept === undefined ? await textAt(host, away, signal) : new TextDecoder().decode(kept);
+              await host.writeFile(keptOf(away), new TextEncoder().encode(text), { mode: 0o600 }, signal);
+              await overwrite(host, away, withJoinFlags(text, initialCluster), signal);
+            },
+            start: async (_initialCluster, signal) => await start(signal),
+            async finish(_operation, signal) {
+              // Taking the flags back would only have the kubelet restart a healthy member.
+              await host.removeFile(keptOf((await look(signal)).away), signal);
+            },
+            async undo(operation, signal) {
+              const { away } = await heldBy(operation, signal);
+              const kept = await host.readFile(keptOf(away), manifestBytes, signal);
+              if (kept === undefined) return;
+              await overwrite(host, away, new TextDecoder().decode(kept), signal);
+              await host.removeFile(keptOf(away), signal);
+            },
+          },
     async state(signal) {
       const { watched, facts, operation } = await look(signal);
       const { pids, containers } = await runningOf(host, facts, signal);
@@ -109,12 +151,24 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
       if (!watched) await host.rename(away, path, signal);
       await host.removeFile(noteOf(away), signal);
     },
-    async start(signal) {
-      const { watched, operation } = await look(signal);
-      // The kubelet starts it by itself.
-      if (!watched) throw heldFault(name, host.name, operation ?? "unknown");
-    },
+    start,
   };
+}
+
+/** The manifest as it was before a member's join was written into it. */
+function keptOf(away: string): string {
+  return `${parentOf(away)}/.${away.slice(away.lastIndexOf("/") + 1)}.before-join.operation`;
+}
+
+async function textAt(host: Host, path: string, signal: AbortSignal): Promise<string> {
+  return new TextDecoder().decode((await host.readFile(path, manifestBytes, signal)) ?? new Uint8Array());
+}
+
+async function overwrite(host: Host, path: string, text: string, signal: AbortSignal): Promise<void> {
+  const facts = await host.stat(path, signal);
+  const { mode, uid, gid } = facts ?? { mode: 0o600, uid: 0, gid: 0 };
+  const options = { mode: mode & 0o777, owner: { uid, gid } };
+  await host.writeFile(path, new TextEncoder().encode(text), options, signal);
 }
 
 interface Found {

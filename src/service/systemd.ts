@@ -1,5 +1,6 @@
 import { Fault } from "../faults.ts";
 import type { Host, RunResult } from "../host/host.ts";
+import { joinByEnvironmentFile } from "./joining.ts";
 import type { Service, ServiceRole, ServiceState } from "./service.ts";
 
 export interface SystemdServiceOptions {
@@ -7,6 +8,8 @@ export interface SystemdServiceOptions {
   readonly role: ServiceRole;
   /** Such as `etcd.service`. */
   readonly unit: string;
+  /** Of etcd: one of the unit's EnvironmentFile=, and a directory of ours on the host. */
+  readonly environment?: { readonly path: string; readonly stateDirectory: string } | undefined;
 }
 
 const commandMs = 60_000;
@@ -19,7 +22,8 @@ const dropIn = "zzzz-etcd-lifeboat-hold.conf";
  * ones are. The assertion stops every way to start it (by hand, Restart=, a timer, a socket, another unit, a reboot), says the operation's name in `systemctl status`, and leaves
  * enabled what is enabled.
  */
-export function openSystemdService(host: Host, { name, role, unit }: SystemdServiceOptions): Service {
+export function openSystemdService(host: Host, options: SystemdServiceOptions): Service {
+  const { name, role, unit, environment } = options;
   const systemctl = async (args: readonly string[], signal: AbortSignal): Promise<RunResult> => {
     const result = await host.run(["systemctl", ...args], { timeoutMs: commandMs }, signal);
     if (!result.timedOut) return result;
@@ -62,11 +66,33 @@ export function openSystemdService(host: Host, { name, role, unit }: SystemdServ
     return { of, directory, path, written, loaded: of("DropInPaths").split(" ").includes(path) };
   };
   const reload = async (signal: AbortSignal): Promise<void> => await must(["daemon-reload"], signal);
+  const start = async (signal: AbortSignal): Promise<void> => {
+    const { written } = await look(signal);
+    if (written !== undefined) throw heldFault(name, host.name, written);
+    // A unit that failed too often within a short time would be refused for its start limit. There is nothing to reset for most, which is no failure.
+    await systemctl(["reset-failed", "--", unit], signal);
+    await must(["start", "--no-block", "--", unit], signal);
+  };
+  const check = async (signal: AbortSignal): Promise<void> => {
+    const { stdout } = await systemctl(["show", "--property=ExecStart,EnvironmentFiles", "--", unit], signal);
+    // A flag beside its variable ends etcd from 3.4 on, and wins before.
+    const why = /--?initial-cluster/.test(stdout)
+      ? `${unit} on ${host.name} gives etcd --initial-cluster as a flag, which wins over its environment`
+      : !stdout.includes(environment?.path ?? "")
+        ? `${unit} on ${host.name} does not read ${environment?.path ?? ""}`
+        : undefined;
+    if (why === undefined) return;
+    throw new Fault("service-unjoinable", why, {
+      hint: `put ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE into hosts.${host.name}.etcd.environmentFile in place of the flags, with EnvironmentFile= in the unit`,
+    });
+  };
 
   return {
     name,
     role,
     description: unit,
+    joining:
+      environment === undefined ? undefined : joinByEnvironmentFile(host, { name, ...environment, check, start }),
     canHold: true,
     holdStops: false,
     async state(signal) {
@@ -91,13 +117,7 @@ export function openSystemdService(host: Host, { name, role, unit }: SystemdServ
       if ((await host.list(directory, signal))?.length === 0) await host.removeTree(directory, signal);
       await reload(signal);
     },
-    async start(signal) {
-      const { written } = await look(signal);
-      if (written !== undefined) throw heldFault(name, host.name, written);
-      // A unit that failed too often within a short time would be refused for its start limit. There is nothing to reset for most, which is no failure.
-      await systemctl(["reset-failed", "--", unit], signal);
-      await must(["start", "--no-block", "--", unit], signal);
-    },
+    start,
   };
 }
 

@@ -317,6 +317,33 @@ const rows: readonly Row[] = [
     ),
   },
   {
+    file: "src/rejoin/steps.ts",
+    message: "imports: rejoin may import contracts",
+    ...imports(
+      [
+        ...sdks,
+        ...adapters,
+        "../telemetry/log.ts",
+        "../cli/tools.ts",
+        "../config/schema.ts",
+        "../compose.ts",
+        "../host/local.ts",
+        "../service/systemd.ts",
+        "../snapshot/backup.ts",
+        "node:fs/promises",
+      ],
+      [
+        "../etcd/etcd.ts",
+        "../host/host.ts",
+        "../service/service.ts",
+        "../runbook/execute.ts",
+        "../restore/service-steps.ts",
+        "../cluster/observe.ts",
+        "../clock.ts",
+      ],
+    ),
+  },
+  {
     file: "src/daemon/loop.ts",
     message: "imports: daemon may import features",
     ...imports(
@@ -356,6 +383,7 @@ const rows: readonly Row[] = [
     "src/cluster/quantile.ts",
     "src/daemon/trend.ts",
     "src/restore/plan.ts",
+    "src/rejoin/gates.ts",
   ].map((file) => ({
     file,
     message: "imports: a pure file may import no package",

@@ -96,6 +96,7 @@ function toolsOf(rig: Rig, path: string): Tools {
       throw new Error("no journals here");
     },
     restore: () => Promise.reject(new Error("no restore here")),
+    hosts: () => Promise.reject(new Error("no hosts here")),
     survivor: () => Promise.reject(new Error("no survivor here")),
     hook: () => Promise.resolve(undefined),
     removeWork: () => Promise.resolve(),

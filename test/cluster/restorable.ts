@@ -93,7 +93,12 @@ export async function openRestorable(options: RestorableOptions): Promise<Restor
       stateDirectory: join(site.directory, `state${number}`),
       etcd: {
         member: member.name,
-        service: { command: commandsOf(directoryOf(member.name)) },
+        service: {
+          command: {
+            ...commandsOf(directoryOf(member.name)),
+            join: [process.execPath, serviceProgram, "join", directoryOf(member.name)],
+          },
+        },
         dataDirectory: member.dataDirectory,
       },
       services,

@@ -32,7 +32,7 @@ test("a host has a way to be reached, and for each service one way to run it", (
     hosts: {
       cp1: {
         reach: "local",
-        etcd: { ...etcd("cp1", "/var/lib/etcd"), walDirectory: "/opt/etcd/wal" },
+        etcd: { ...etcd("cp1", "/var/lib/etcd"), walDirectory: "/opt/etcd/wal", environmentFile: "/etc/default/etcd" },
         services: [
           { name: "scheduler", role: "controller", staticPod: "kube-scheduler" },
           {
@@ -59,6 +59,7 @@ test("a host has a way to be reached, and for each service one way to run it", (
         service: { kind: "systemd", unit: "etcd.service" },
         dataDirectory: "/var/lib/etcd",
         walDirectory: "/opt/etcd/wal",
+        environmentFile: "/etc/default/etcd",
       },
       services: [
         { name: "scheduler", role: "controller", way: { kind: "static-pod", pod: "kube-scheduler" } },

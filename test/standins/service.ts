@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Commands of a service, as a host without systemd has them: `service.ts start|stop|probe|disable|enable DIRECTORY`. The directory's service.json says what to run;
+ * Commands of a service, as a host without systemd has them: `service.ts start|join|stop|probe|disable|enable DIRECTORY`. The directory's service.json says what to run;
  * `supervised` is started again within a second whenever it ends, as Restart=always does, until it is stopped or disabled. `kill` and `lie` are what a careless
  * configuration gives as stop and probe.
  */
@@ -34,10 +34,28 @@ function running(file: string): number | undefined {
   return known !== undefined && identify(pid) === known ? pid : undefined;
 }
 
+/** With what the environment says of the cluster in place of the flags, since etcd 3.4 and later refuse both: how a member joins. */
+function joining(argv: readonly string[]): readonly string[] {
+  const { ETCD_INITIAL_CLUSTER: cluster, ETCD_INITIAL_CLUSTER_STATE: state } = process.env;
+  if (cluster === undefined || state === undefined) return argv;
+  return argv.map((word) =>
+    word.startsWith("--initial-cluster=")
+      ? `--initial-cluster=${cluster}`
+      : word.startsWith("--initial-cluster-state=")
+        ? `--initial-cluster-state=${state}`
+        : word,
+  );
+}
+
 function launch(argv: readonly string[], file: string): void {
   const log = openSync(at("log"), "a");
   const [program = "", ...args] = argv;
-  const child = spawn(program, args, { detached: true, stdio: ["ignore", log, log], cwd: directory });
+  // etcd reads its own variables, too; who supervises it must keep them.
+  const supervises = args.includes("supervise");
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => supervises || !name.startsWith("ETCD_")),
+  );
+  const child = spawn(program, args, { detached: true, stdio: ["ignore", log, log], cwd: directory, env });
   child.unref();
   if (child.pid === undefined) throw new Error(`${program} did not start`);
   writeFileSync(at(file), identify(child.pid) ?? "");
@@ -57,19 +75,22 @@ async function main(): Promise<number> {
   const service = JSON.parse(read("service.json") ?? "{}") as ServiceFile;
   switch (action) {
     case "start":
+    case "join":
       if (existsSync(at("disabled"))) {
         process.stderr.write("it is disabled\n");
         return 1;
       }
       if (running("pid") !== undefined) return 0;
       launch(
-        service.supervised === true ? [process.execPath, import.meta.filename, "supervise", directory] : service.argv,
+        service.supervised === true
+          ? [process.execPath, import.meta.filename, "supervise", directory]
+          : joining(service.argv),
         "pid",
       );
       return 0;
     case "supervise":
       while (!existsSync(at("disabled"))) {
-        if (running("child") === undefined) launch(service.argv, "child");
+        if (running("child") === undefined) launch(joining(service.argv), "child");
         await sleep(200);
       }
       await end("child");
