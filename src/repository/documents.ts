@@ -54,7 +54,20 @@ export function parseJson(name: string, bytes: Uint8Array): unknown {
   }
 }
 
+/** Every format that this version knows has the number 1; of a later one not even the fields are judged. */
+const laterFormat = z.object({ schema: z.string().regex(/^etcd-lifeboat\/[a-z-]{1,40}\/v([2-9]|[1-9]\d{1,3})$/) });
+
 export function checkDocument<T>(name: string, value: unknown, schema: z.ZodType<T>): T {
+  const later = laterFormat.safeParse(value);
+  if (later.success) {
+    throw new Fault(
+      "manifest-invalid",
+      `${name} has the format ${later.data.schema}, which this version does not know`,
+      {
+        hint: "a newer etcd-lifeboat wrote it: install that version here, too",
+      },
+    );
+  }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;

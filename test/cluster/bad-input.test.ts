@@ -702,6 +702,21 @@ describe("a repository that was tampered with", slow, () => {
       stderr: expect.stringMatching(/is not signed[^]*hint: repository\.signing\.trusted/),
     });
 
+    const later = await tamper();
+    await writeFile(later.manifests[1], '{"schema":"etcd-lifeboat/manifest/v2","chunks":[]}\n');
+    const unsignedToo: RunOptions = {
+      change: (config) => {
+        config.repository.store = { directory: later.store };
+        delete config.repository.signing;
+      },
+    };
+    for (const args of [["list"], ["show", later.ids[1]]]) {
+      expect(await site.run(args, unsignedToo)).toMatchObject({
+        status: 12,
+        stderr: expect.stringMatching(/has the format etcd-lifeboat\/manifest\/v2, which this version does not know/),
+      });
+    }
+
     const swapped = await tamper();
     await copyFile(swapped.manifests[0], swapped.manifests[1]);
     expect(await site.run(["list"], swapped.use)).toMatchObject({

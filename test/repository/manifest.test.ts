@@ -86,6 +86,24 @@ describe("a manifest", () => {
     expect(code(() => readManifest(name, deep, here, undefined))).toBe("manifest-invalid");
   });
 
+  test.each(["etcd-lifeboat/manifest/v2", "etcd-lifeboat/manifest/v12"])(
+    "of a future format (%s) is refused as that, whatever its fields are, signed or not",
+    (schema) => {
+      const bytes = edited(writeManifest(sampleManifest(), undefined), (document) => {
+        document["schema"] = schema;
+        document["chunks"] = [];
+      });
+      const reading = (): unknown => readManifest(name, bytes, here, undefined);
+      expect(code(reading)).toBe("manifest-invalid");
+      expect(reading).toThrow(`${name} has the format ${schema}, which this version does not know`);
+      const { signer, trusted } = freshKeys();
+      const body = bytes.toString();
+      const signature = JSON.stringify(signer.sign(Buffer.from(body)));
+      const signed = Buffer.from(`${body.slice(0, -1)},"signature":${signature}}\n`);
+      expect(() => readManifest(name, signed, here, trusted)).toThrow(/which this version does not know/);
+    },
+  );
+
   test("that was copied from another place is refused", () => {
     const bytes = writeManifest(sampleManifest(), undefined);
     const other = "01JQZZZZZZZZZZZZZZZZZZZZZZ";
