@@ -405,19 +405,26 @@ export async function refuseLateRollback(
   for (const { name, id } of built.members) {
     const found = answers.find(({ status }) => status.memberId.toString(16) === id);
     if (found === undefined) {
-      if (released && !away.has(name)) throw tooLate(name, "it does not answer");
+      if (released && !away.has(name)) throw tooLate(work, name, "it does not answer");
       continue;
     }
     const { memberTimeoutMs } = work.deps.observe;
     const calls = await countCalls(work.deps.etcd.connect(found.address), memberTimeoutMs, signal);
-    if (calls === undefined) throw tooLate(name, "its counters cannot be read");
-    if (!neverCalled(calls)) throw tooLate(name, `it answered ${calls.calls} calls`);
-    if (released && since?.[id] !== calls.startedSeconds) throw tooLate(name, "it was started again meanwhile");
+    if (calls === undefined) throw tooLate(work, name, "its counters cannot be read");
+    if (!neverCalled(calls)) throw tooLate(work, name, `it answered ${calls.calls} calls`);
+    if (released && since?.[id] !== calls.startedSeconds) throw tooLate(work, name, "it was started again meanwhile");
   }
 }
 
-function tooLate(member: string, seen: string): Fault {
+function tooLate(work: RestoreWork, member: string, seen: string): Fault {
   return new Fault("rollback-too-late", `clients may have seen the restored data of ${member}: ${seen}`, {
-    hint: "finish this restore with --resume; to go back to the old data afterwards, restore again with --from-member",
+    hint: `finish this restore with --resume; to go back to the old data afterwards, restore that: --file ${oldDatabase(work)} --accept-unproven`,
   });
+}
+
+/** Where the database of the first host's old data lies: what was written last may be in its log alone. */
+function oldDatabase({ plan }: RestoreWork): string {
+  const { args } = plan.steps.find(({ kind, args: { hadMember } }) => kind === "swap" && hadMember === true) ?? {};
+  const [data, oldName] = [args?.["data"], args?.["oldName"]];
+  return typeof data === "string" && typeof oldName === "string" ? `${data}/member.${oldName}/snap/db` : "FILE";
 }

@@ -18,6 +18,8 @@ export interface Restorable extends AsyncDisposable {
   /** Whether it runs, by its own probe. */
   readonly runs: (service: string) => Promise<boolean>;
   readonly directoryOf: (service: string) => string;
+  /** Puts something between clients and the first member that is stopped and started as an API server is; gives its `host:port`. */
+  readonly openGateway: () => Promise<string>;
 }
 
 export interface RestorableOptions extends ClusterOptions {
@@ -116,6 +118,21 @@ export async function openRestorable(options: RestorableOptions): Promise<Restor
     site,
     command,
     directoryOf,
+    async openGateway() {
+      const [port = 0] = await reservePorts(1);
+      const target = new URL(cluster.members[0]?.clientUrl ?? "").host;
+      await define("gateway", {
+        argv: [process.execPath, join(standins, "gateway.ts"), String(port), target],
+        supervised: true,
+      });
+      site.config.hosts?.["h1"]?.services?.push({
+        name: "gateway",
+        role: "api-server",
+        command: commandsOf(directoryOf("gateway")),
+      });
+      await command("gateway", "start");
+      return `127.0.0.1:${port}`;
+    },
     runs: async (service) => {
       const probe = await runProgram(process.execPath, [serviceProgram, "probe", directoryOf(service)]).then(
         () => true,

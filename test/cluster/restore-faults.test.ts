@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { expect, test } from "vitest";
 import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
@@ -70,6 +70,9 @@ test(
     const refused = await site.site.run(["restore", "--rollback", ...confirmed]);
     ended(refused, 4);
     expect(refused.stderr).toContain("clients may have seen the restored data");
+    // What it advises then.
+    const old = /--file (\S+) --accept-unproven/.exec(refused.stderr)?.[1] ?? "";
+    expect((await stat(old)).size).toBeGreaterThan(0);
     ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
     expect(await site.cluster.get("kept")).toBe("then");
   },
