@@ -33,25 +33,30 @@ interface KeyValue {
   readonly mod_revision: string;
 }
 
-function codec<T>(name: string): { readonly encode: (value: object) => Buffer; readonly decode: (bytes: Buffer) => T } {
+interface Codec<T> {
+  readonly encode: (value: object) => Buffer;
+  readonly decode: (bytes: Buffer) => T;
+}
+
+/** What it decodes is what the message's text above says; whoever takes it names that. */
+function codec(name: string): Codec<never> {
   const type = messages.lookupType(`etcdserverpb.${name}`);
   return {
     encode: (value) => Buffer.from(type.encode(type.fromObject(value)).finish()),
-    decode: (bytes) => type.toObject(type.decode(bytes), { longs: String, defaults: true, arrays: true }) as T,
+    decode: (bytes) => type.toObject(type.decode(bytes), { longs: String, defaults: true, arrays: true }) as never,
   };
 }
 
 const rangeRequest = codec("RangeRequest");
-const rangeResponse = codec<{ readonly header: { readonly revision: string }; readonly kvs: readonly KeyValue[] }>(
-  "RangeResponse",
-);
+const rangeResponse: Codec<{ readonly header: { readonly revision: string }; readonly kvs: readonly KeyValue[] }> =
+  codec("RangeResponse");
 const watchRequest = codec("WatchRequest");
-const watchResponse = codec<{
+const watchResponse: Codec<{
   readonly created: boolean;
   readonly canceled: boolean;
   readonly compact_revision: string;
   readonly events: readonly { readonly type: number; readonly kv: KeyValue }[];
-}>("WatchResponse");
+}> = codec("WatchResponse");
 
 /** Starts one at `host:port`; returns when it has listed and its watch was taken. */
 export async function startInformer(address: string, prefix: string): Promise<Informer> {
