@@ -1,6 +1,4 @@
-import { readFile, rm } from "node:fs/promises";
-import { request as requestHttp } from "node:http";
-import { request as requestHttps } from "node:https";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
 import type { Clock } from "./clock.ts";
@@ -16,6 +14,7 @@ import { stepFailpoint } from "./failpoints.ts";
 import { Fault } from "./faults.ts";
 import type { Host } from "./host/host.ts";
 import { openLocalHost } from "./host/local.ts";
+import { askReady } from "./compose-ready.ts";
 import { describeAuthor, type Author } from "./repository/gates.ts";
 import type { HostDependencies, OpenHost, RestoreDependencies } from "./restore/restore.ts";
 import type { Source } from "./restore/source.ts";
@@ -34,7 +33,6 @@ import { openSystemdService } from "./service/systemd.ts";
 
 /** An API server with watches open lives 60 s after SIGTERM (measured on 1.34), and a large database takes etcd as long to open. */
 const patienceMs = 180_000;
-const readyMs = 5_000;
 
 export function openJournals({ operations }: Config, author: Author, clock: Clock, emit: Emit): Journals {
   return openJournalFiles({ directory: operations.directory, mirrors: [], by: describeAuthor(author), clock, emit });
@@ -128,9 +126,11 @@ function openHost(name: string, config: HostConfig): OpenHost {
             dataDirectory: etcd.dataDirectory,
             walDirectory: etcd.walDirectory,
           },
-    services: config.services.map(({ name: service, role, way, ready, readyCa }) => ({
+    services: config.services.map(({ name: service, role, way, ...asked }) => ({
       service: openService(host, config, service, role, way),
-      ...(ready !== undefined && { ready: async (signal: AbortSignal) => await askReady(ready, readyCa, signal) }),
+      ...((asked.ready ?? asked.read) !== undefined && {
+        ready: async (signal: AbortSignal) => await askReady(asked, signal),
+      }),
     })),
   };
 }
@@ -196,25 +196,5 @@ export async function runHook(
       : `exited with ${status}`;
   throw new Fault("hook-failed", `${what} ${how}`, {
     hint: "run it by hand with the same facts on its standard input, mend it, and resume",
-  });
-}
-
-/** Asks a service whether it is ready; undefined when it says so. */
-async function askReady(url: string, ca: string | undefined, outer: AbortSignal): Promise<string | undefined> {
-  const signal = AbortSignal.any([outer, AbortSignal.timeout(readyMs)]);
-  const trusted = ca === undefined ? undefined : await readFile(ca);
-  return await new Promise((resolve) => {
-    const failed = (error: NodeJS.ErrnoException): void => resolve(error.code ?? error.message);
-    const options = { signal, agent: false, ...(trusted && { ca: trusted }) } as const;
-    const send = url.startsWith("https:") ? requestHttps : requestHttp;
-    send(url, options, (response) => {
-      response.resume();
-      response.once("error", failed);
-      response.once("end", () =>
-        resolve(response.statusCode === 200 ? undefined : `it answers ${response.statusCode ?? ""}`),
-      );
-    })
-      .once("error", failed)
-      .end();
   });
 }

@@ -89,6 +89,14 @@ export function checkFiles(config: Config, env: Environment): FileFindings {
     const credentials = store.credentials?.file;
     secret([...s3, "credentials", "file"], credentials === undefined ? undefined : { file: credentials });
   }
+  for (const [name, { services }] of Object.entries(config.hosts)) {
+    for (const [index, { readyCa, readyCert, readyKey }] of services.entries()) {
+      const at: Path = ["hosts", name, "services", index];
+      pem([...at, "readyCa"], readyCa, "a PEM file of certificates", (text) => new X509Certificate(text));
+      pem([...at, "readyCert"], readyCert, "a PEM certificate", (text) => new X509Certificate(text));
+      pem([...at, "readyKey"], readyKey, "a PEM private key without passphrase", createPrivateKey);
+    }
+  }
   for (const [index, path] of repository.extras.entries()) {
     try {
       accessSync(path, constants.R_OK);

@@ -120,9 +120,24 @@ const service = z
     ready: converted("a URL", { pattern: "^[Hh][Tt][Tt][Pp][Ss]?://" }, readServiceUrl)
       .optional()
       .describe("URL that answers 200 when it is ready. Example: https://10.0.0.11:6443/readyz"),
+    read: converted("a URL", { pattern: "^[Hh][Tt][Tt][Pp][Ss]?://" }, readServiceUrl)
+      .optional()
+      .describe(
+        "URL that answers 200 with something that it has read from etcd, asked once it is ready. Example: https://10.0.0.11:6443/api/v1/namespaces/kube-system",
+      ),
     readyCa: path
       .optional()
-      .describe("PEM file here with the CAs of that URL's certificate. Default: the system's CAs."),
+      .describe("PEM file here with the CAs of these URLs' certificate. Default: the system's CAs."),
+    readyCert: path
+      .optional()
+      .describe(
+        "PEM file here with the client certificate for these URLs. Example: /etc/kubernetes/pki/apiserver-kubelet-client.crt",
+      ),
+    readyKey: path.optional().describe("PEM file here with its private key."),
+  })
+  .refine(({ readyCert, readyKey }) => (readyCert === undefined) === (readyKey === undefined), {
+    path: ["readyKey"],
+    message: "readyCert and readyKey go together: give both or none",
   })
   .transform(({ systemd, staticPod: pod, command: commands, ...others }, context) => {
     const way = wayOf({ systemd, staticPod: pod, command: commands });

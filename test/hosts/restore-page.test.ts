@@ -58,6 +58,8 @@ async function installUnits(): Promise<void> {
   const server = await authority.issue({ commonName: "server" });
   const client = await authority.issue({ commonName: "root", usage: "client", fileName: "client" });
   await host.write(`${pki}/ca.crt`, await readFile(authority.ca, "utf8"));
+  await host.write(`${pki}/apiserver-kubelet-client.crt`, await readFile(client.cert, "utf8"));
+  await host.write(`${pki}/apiserver-kubelet-client.key`, await readFile(client.key, "utf8"), "600");
   for (const path of [authority.ca, server.cert, client.cert, server.key, client.key]) {
     await host.write(`${pki}/etcd/${basename(path)}`, await readFile(path, "utf8"), "600");
   }
