@@ -121,6 +121,8 @@ export interface EtcdHostFacts {
   /** On the file system of the data directory; undefined where it cannot be told. */
   readonly freeBytes: number | undefined;
   readonly walFreeBytes: number | undefined;
+  /** Names of peer URLs that this host cannot turn into an address. */
+  readonly unresolved: readonly string[];
   /** `member` itself is a file system of its own, and cannot be renamed. */
   readonly memberIsMountPoint: boolean;
   /** Data and WAL share a file system. */

@@ -256,6 +256,12 @@ function judgeHost(
       hint: `give hosts.${host.name}'s ${service.name} disable and enable commands, or accept the risk: --accept-reboot-risk`,
     });
   }
+  for (const name of host.etcd?.unresolved ?? []) {
+    refusals.push({
+      message: `${host.name} cannot find the address of ${name}, at which a member is reached by the others`,
+      hint: "mend the name service, or name it in /etc/hosts: members that do not find each other never agree on a leader",
+    });
+  }
   if (host.etcd !== undefined) judgeDirectories(host.name, host.etcd, facts, describe, { refusals, warnings });
 }
 

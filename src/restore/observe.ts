@@ -6,6 +6,7 @@ import type {
   EtcdHostFacts,
   HighWater,
   HostFacts,
+  ListedMember,
   LiveFacts,
   RestoreFacts,
   ServiceFacts,
@@ -24,6 +25,10 @@ export async function observeRestore(
     observeLive(deps, signal),
     Promise.all(deps.hosts.map((host) => observeHost(host, signal))),
   ]);
+  const names = peerNames(live.facts?.members ?? source.members);
+  const resolved = await Promise.all(
+    hosts.map((facts, index) => resolveOn(deps.hosts[index]?.host, facts, names, signal)),
+  );
   const nowMs = deps.clock.now();
   return {
     cluster: deps.cluster,
@@ -33,8 +38,40 @@ export async function observeRestore(
     live: live.facts,
     liveFault: live.fault,
     highWater,
-    hosts,
+    hosts: resolved,
   };
+}
+
+/** Host names, not addresses, at which members reach each other. */
+function peerNames(members: readonly ListedMember[]): readonly string[] {
+  const names = members.flatMap(({ peerUrls }) => peerUrls.map((url) => new URL(url).hostname));
+  return [...new Set(names)].filter((name) => /^[a-z0-9][a-z0-9._-]*$/i.test(name) && !/^[0-9.]+$/.test(name));
+}
+
+const resolvesWithinMs = 10_000;
+/** getent(1): a key was not found. */
+const notFound = 2;
+
+/** Names are asked on the host itself, since its etcd asks there; a host without getent is believed. */
+async function resolveOn(
+  host: Host | undefined,
+  facts: HostFacts,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<HostFacts> {
+  if (host === undefined || facts.etcd === undefined) return facts;
+  const unresolved: string[] = [];
+  for (const name of names) {
+    try {
+      const argv: [string, ...string[]] = ["/usr/bin/getent", "ahosts", name];
+      const { status } = await host.run(argv, { timeoutMs: resolvesWithinMs, maxOutputBytes: 4096 }, signal);
+      if (status === notFound) unresolved.push(name);
+    } catch (error) {
+      if (signal.aborted || !isFault(error)) throw error;
+      return facts;
+    }
+  }
+  return { ...facts, etcd: { ...facts.etcd, unresolved } };
 }
 
 async function observeLive(
@@ -111,6 +148,7 @@ async function observeEtcd(
     walDirectory,
     owner: data?.kind === "directory" ? { uid: data.uid, gid: data.gid, mode: data.mode } : undefined,
     hasMember: member !== undefined,
+    unresolved: [],
     memberIsMountPoint: member?.isMountPoint === true,
     hasWal: wal?.some((name) => name.endsWith(".wal")) === true,
     writtenMs: database?.modifiedMs,

@@ -54,6 +54,17 @@ http:
   listen: 0.0.0.0:9979
   tls: { cert: ${file("client.crt")}, key: { file: ${file("http.key")} } }
   token: { file: ${file("http.token")} }
+hosts:
+  cp1:
+    reach: local
+    services:
+      - name: kube-apiserver
+        role: api-server
+        staticPod: kube-apiserver
+        ready: https://127.0.0.1:6443/readyz
+        readyCa: ${file("ca.crt")}
+        readyCert: ${file("client.crt")}
+        readyKey: ${file("client.key")}
 `,
     );
   return { directory, file, write, config };
@@ -97,6 +108,9 @@ test("all files that cannot be used are told together, each by its key and path"
     ) as string,
     `repository.signing.trusted[0]: ${file("manifest.pub")} is not an Ed25519 public key (SPKI PEM)`,
     `http.tls.cert: ${file("client.crt")} is not a PEM certificate`,
+    `hosts.cp1.services[0].readyCa: ${file("ca.crt")} is not a PEM file of certificates`,
+    `hosts.cp1.services[0].readyCert: ${file("client.crt")} is not a PEM certificate`,
+    `hosts.cp1.services[0].readyKey: ${file("client.key")} is not a PEM private key without passphrase`,
   ]);
 });
 
@@ -133,6 +147,7 @@ test("a key of etcd that may not be read names the file, the user and the way ou
     expect.stringMatching(
       /^cluster\.tls\.key: .*client\.key may not be read by the user that runs this \(uid \d+\)/,
     ) as string,
+    expect.stringMatching(/^hosts\.cp1\.services\[0\]\.readyKey: .*client\.key may not be read/) as string,
   ]);
   expect(told[0]).toContain("setfacl -m u:");
 });

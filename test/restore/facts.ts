@@ -33,6 +33,7 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     walDirectory: undefined,
     owner: { uid: 997, gid: 997, mode: 0o700 },
     hasMember: true,
+    unresolved: [],
     memberIsMountPoint: false,
     hasWal: true,
     writtenMs: nowMs,

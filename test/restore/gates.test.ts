@@ -55,6 +55,11 @@ suite("who will be a member", () => {
   });
 });
 
+test("a peer URL whose name no resolver knows is refused with the host and the name", () => {
+  const hosts = [hostOf("h1", "m1", { etcd: etcdOn("m1", { unresolved: ["m3.example.org"] }) })];
+  expect(refused(judge({ hosts }))).toContain("h1 cannot find the address of m3.example.org");
+});
+
 suite("what is restored", () => {
   test("an unproven backup is refused until it is accepted by name", () => {
     const source = sourceFacts({ unproven: "members disagreed" });

@@ -37,6 +37,8 @@ import { describe, nowMs, request, sourceFacts } from "./facts.ts";
 class Death extends Error {}
 
 export interface ModelOptions {
+  /** Names of peer URLs that no host can turn into an address. */
+  readonly nameless?: readonly string[];
   readonly members: 1 | 3;
   /** The log has a directory of its own. */
   readonly walDirectory?: boolean;
@@ -276,6 +278,9 @@ export async function openModel(options: ModelOptions, scratch: string) {
 
   for (const [index, name] of names.entries()) {
     const host = fakeHost(`h${index + 1}`);
+    host.programs.set("/usr/bin/getent", ([, , peer = ""]) => ({
+      status: options.nameless?.includes(peer) === true ? 2 : 0,
+    }));
     await host.makeDirectory("/etc/systemd/system", { mode: 0o755 }, never);
     const put = async (path: string, text: string): Promise<void> => {
       await host.makeDirectory(path.slice(0, path.lastIndexOf("/")), { mode: 0o700 }, never);
