@@ -1,6 +1,7 @@
 import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { commandsIn, readPage } from "../docs/pages.ts";
 import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable, type RestorableOptions } from "./restorable.ts";
 
@@ -71,12 +72,14 @@ test(
   async () => {
     await using site = await openWounded({ minor: "3.6", tls: true });
     const before = await members(site);
-    const planned = ended(await site.site.run(["restore-member", "etcd2", "--plan"]), 0);
+    const [lines = ""] = commandsIn(readPage("docs/operating/restore.md"), "One member lost its data");
+    const [plan = [], run = []] = lines.split("\n").map((line) => line.split(" ").slice(1));
+    const planned = ended(await site.site.run(plan), 0);
     expect(planned).toContain("etcd2 is a new learner that has not started");
     expect(await members(site)).toEqual(before);
     const wrong = ended(await site.site.run(["restore-member", "etcd9", "--plan"]), 4);
     expect(wrong).toContain('the cluster has no member "etcd9"');
-    ended(await site.site.run(["restore-member", "etcd2", ...confirmed]), 0);
+    ended(await site.site.run([...run, ...confirmed]), 0);
     await expectJoined(site);
     expect((await members(site)).join()).not.toContain("true");
     ended(await site.site.run(["backup"]), 0);

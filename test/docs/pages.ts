@@ -26,6 +26,17 @@ export function blocks({ text }: Page): readonly { readonly language: string; re
   return [...text.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language = "", code = ""]) => ({ language, code }));
 }
 
+/** What the shell blocks below a heading of the second level say, each block by itself; throws when there are none. */
+export function commandsIn(page: Page, heading: string): readonly string[] {
+  const [, after = ""] = page.text.split(`\n## ${heading}\n`);
+  const [section = ""] = after.split("\n## ");
+  const found = blocks({ ...page, text: section }).flatMap(({ language, code }) =>
+    language === "sh" ? [code.trim()] : [],
+  );
+  if (found.length === 0) throw new Error(`${page.path} has no commands below "${heading}"`);
+  return found;
+}
+
 /** The page without its fenced blocks. */
 export function prose({ text }: Page): string {
   return text.replaceAll(/^```.*?^```$/gms, "");
