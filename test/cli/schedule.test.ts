@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Fault } from "../../src/faults.ts";
 import { formatBackupName } from "../../src/repository/names.ts";
-import { openRig, type Rig } from "../snapshot/rig.ts";
+import { openRig, scanned, type Rig } from "../snapshot/rig.ts";
 import { configOf, say } from "./console.ts";
 
 /** The rig's clock stands at 2026-03-01T12:00:00Z, a Sunday. */
@@ -39,6 +39,21 @@ describe("backup --schedule --if-due", () => {
     const late = await due(rig);
     expect(late.out).toBe("20260301T170000Z.slot.hourly\n");
     expect(late.err).toContain("4 slots before it passed without a backup");
+  });
+
+  test("after another history was adopted, slots that were committed of the old one serve nobody", async () => {
+    using rig = await openRig();
+    const nightly = () => say(rig, "backup", "--schedule", "nightly", "--if-due", "--config", configOf(rig, schedules));
+    await due(rig);
+    expect((await nightly()).out).toBe("20260301T013000Z.slot.nightly\n");
+    Object.assign(rig.etcd.script, { revision: 10n, raftIndex: 20n });
+    rig.facts.current = scanned({ revision: 10n });
+    const adopted = await say(rig, "adopt", "--confirm-cluster", "prod", "--config", configOf(rig, schedules));
+    expect(adopted.status, adopted.err).toBe(0);
+    rig.clock.jump(3_600_000);
+    expect((await due(rig)).out).toBe("20260301T130000Z.slot.hourly\n");
+    expect((await nightly()).out).toBe("20260301T013000Z.slot.nightly\n");
+    expect((await nightly()).out).toBe("");
   });
 
   test("called by many at once commits one backup, and all of them succeed", async () => {
