@@ -125,6 +125,7 @@ export const faultKinds = {
   },
   "restore-differs": { exit: 12, retryable: false, means: "a restored member holds other data than was restored" },
   "restore-refused": { exit: 4, retryable: false, means: "a restore cannot begin as things are" },
+  "cleanup-refused": { exit: 4, retryable: false, means: "old data may not be removed as things are" },
   "plan-stale": { exit: 4, retryable: true, means: "the cluster changed since the restore was planned" },
   "hook-failed": { exit: 1, retryable: true, means: "a hook failed, was killed, or ran too long" },
   "hook-stopped": { exit: 4, retryable: true, means: "a hook said that the operation must not go on" },

@@ -4,6 +4,7 @@ import { verifyLevels } from "../snapshot/verify.ts";
 import { adoptCommand, type AdoptOptions } from "./adopt.ts";
 import { backupCommand, type BackupOptions } from "./backup.ts";
 import { checkCommand, nagios, unknownLine, type CheckOptions } from "./check.ts";
+import { cleanupCommand, type CleanupOptions } from "./cleanup.ts";
 import { copyCommand, type StoreOptions } from "./copy.ts";
 import { configCheckCommand, configSchemaCommand, configShowCommand } from "./config.ts";
 import { doctorCommand, type DoctorOptions } from "./doctor.ts";
@@ -385,6 +386,22 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--accept-reboot-risk", "go on although a reboot could start etcd too early")
     .action(async (member: string | undefined, options: RestoreMemberOptions) =>
       onStatus(await restoreMemberCommand(environment, member, options)),
+    );
+
+  common(
+    command(
+      program,
+      "cleanup [operation]",
+      "Remove the old data that restores moved aside, once what took its place is whole and backed up.",
+      "etcd-lifeboat cleanup --plan",
+      "etcd-lifeboat cleanup --yes --confirm-cluster prod",
+    ),
+  )
+    .option("--plan", "list what would go and what stands against it, and touch nothing")
+    .option("--yes", "do not ask; needs --confirm-cluster")
+    .option("--confirm-cluster <name>", "the cluster's name, typed")
+    .action(async (operation: string | undefined, options: CleanupOptions) =>
+      onStatus(await cleanupCommand(environment, operation, options)),
     );
 
   const config = command(program, "config", "Check and show the configuration.", "etcd-lifeboat config check");

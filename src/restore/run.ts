@@ -124,6 +124,11 @@ async function refuseLate(
   signal: AbortSignal,
 ): Promise<void> {
   const { steps, left } = standingOf(plan, entries);
+  const removed = plan.steps.find(({ id }) => steps.get(id)?.notes.some((note) => "removed" in note) === true);
+  if (removed !== undefined)
+    throw new Fault("rollback-too-late", `the old data of ${removed.host ?? ""} was removed by a clean-up`, {
+      hint: "to go back to another state, restore a backup",
+    });
   const begun = (kind: string): boolean =>
     plan.steps.some((step) => {
       const standing = steps.get(step.id);

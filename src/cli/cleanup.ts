@@ -1,0 +1,78 @@
+import { Fault } from "../faults.ts";
+import { escapeControls, formatBytes, formatTime } from "../format.ts";
+import { executeCleanup, planCleanup, type CleanupPlan } from "../restore/cleanup.ts";
+import { confirm, repositoryId } from "./restore.ts";
+import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+
+export interface CleanupOptions extends CommonOptions {
+  readonly plan?: boolean;
+  readonly yes?: boolean;
+  readonly confirmCluster?: string;
+}
+
+/** Removes the old data that restores moved aside: lists it, asks, removes it. */
+export async function cleanupCommand(
+  environment: Environment,
+  operation: string | undefined,
+  options: CleanupOptions,
+): Promise<number> {
+  const { console, signal } = environment;
+  await using tools = environment.open(options.config);
+  const listener = environment.listen(console);
+  try {
+    const deps = await tools.hosts({ repository: await repositoryId(tools, signal), emit: listener.emit });
+    const journals = tools.journals(listener.emit);
+    const plan = await planCleanup(deps, journals, operation, signal);
+    const { found, refusals } = plan;
+    if (options.json !== true) console.err(describePlan(plan));
+    const [refusal] = refusals;
+    const removed: { host: string; path: string; bytes: number }[] = [];
+    if (refusal === undefined && options.plan !== true && found.length > 0) {
+      await confirm(console, options, tools.loaded.config.cluster.name);
+      const onRemoved = (host: string, path: string, bytes: number): void => {
+        removed.push({ host, path, bytes });
+        if (options.json !== true) console.out(`removed ${escapeControls(path)} of ${host}, ${formatBytes(bytes)}\n`);
+      };
+      await executeCleanup(deps, journals, plan, onRemoved, signal);
+    }
+    if (options.json === true) printJson(console, { schema: "etcd-lifeboat/cleanup/v1", ...documentOf(plan), removed });
+    if (refusal !== undefined) throw new Fault("cleanup-refused", refusal.message, { hint: refusal.hint });
+    return 0;
+  } finally {
+    listener.close();
+  }
+}
+
+function describePlan({ found, strange, refusals, backup }: CleanupPlan): string {
+  const lines: string[] = [];
+  for (const { operation, command, leftMs, host, member, paths } of found) {
+    for (const { path, removing, half, bytes } of paths) {
+      const what = half ? `${removing}, half removed` : path;
+      lines.push(
+        `${formatBytes(bytes)} of ${member} on ${host}: ${what}, left by ${command} ${operation} at ${formatTime(leftMs)}`,
+      );
+    }
+  }
+  if (found.length === 0) lines.push("no old data is left on any host");
+  else if (backup !== undefined) lines.push(`what runs now is backed up and proven: ${backup}`);
+  for (const { host, path } of strange)
+    lines.push(`${path} on ${host} stays: no operation of this machine has left it`);
+  for (const { message, hint } of refusals) lines.push(`REFUSED: ${message}`, `  ${hint}`);
+  return lines.map((line) => `${escapeControls(line)}\n`).join("");
+}
+
+function documentOf({ found, strange, refusals, backup }: CleanupPlan): object {
+  return {
+    found: found.map(({ operation, command, leftMs, host, member, paths }) => ({
+      operation,
+      command,
+      leftAt: new Date(leftMs).toISOString(),
+      host,
+      member,
+      paths: paths.map(({ path, half, bytes }) => ({ path, half, bytes })),
+    })),
+    strange,
+    backup: backup ?? null,
+    refusals,
+  };
+}

@@ -1,0 +1,171 @@
+import { observeCluster } from "../cluster/observe.ts";
+import { Fault, isFault } from "../faults.ts";
+import { listRepository, readHistories } from "../repository/catalog.ts";
+import { judgeHistory } from "../repository/lineage.ts";
+import { acquireLock } from "../repository/lock.ts";
+import { newestProven } from "../repository/proven.ts";
+import type { JournalRecord, Journals } from "../runbook/journal.ts";
+import { isUnfinished } from "../runbook/standing.ts";
+import { liveHistory } from "../snapshot/backup.ts";
+import { findAsides, type Aside, type Asides } from "./asides.ts";
+import type { Refusal } from "./gates.ts";
+import type { HostDependencies, RestoreRepository } from "./restore.ts";
+
+/** Removing old data: nothing else of this program ever does. It goes only when the cluster that took its place is whole and has a backup that is proven. */
+
+export interface CleanupPlan extends Asides {
+  readonly refusals: readonly Refusal[];
+  /** The backup that stands in for what goes; undefined where there is none. */
+  readonly backup: string | undefined;
+}
+
+/** Looks at what operations left and whether it may go; touches nothing. `only`: the ULID of one operation. */
+export async function planCleanup(
+  deps: HostDependencies,
+  journals: Pick<Journals, "list">,
+  only: string | undefined,
+  signal: AbortSignal,
+): Promise<CleanupPlan> {
+  const records = await journals.list(signal);
+  const { found: all, strange } = await findAsides(deps, records, signal);
+  const found = all.filter(({ operation }) => only === undefined || operation === only);
+  if (only !== undefined && found.length === 0) {
+    throw new Fault("not-found", `operation ${only} has left no old data on any host`, {
+      hint: "see what there is: etcd-lifeboat cleanup --plan",
+    });
+  }
+  const refusals: Refusal[] = [];
+  judgeOperations(records, refusals);
+  await judgeHosts(deps, found, refusals, signal);
+  const backup = await judgeCluster(deps, records, found, refusals, signal);
+  return { found, strange, refusals: found.length === 0 ? [] : refusals, backup };
+}
+
+function judgeOperations(records: readonly JournalRecord[], refusals: Refusal[]): void {
+  for (const record of records) {
+    const { id, operation } = record.plan;
+    if (!isUnfinished(record) && record.executing === undefined) continue;
+    refusals.push({
+      message: `the ${operation} ${id} is not finished, and may need any old data yet`,
+      hint: `finish it first: etcd-lifeboat ${operation} --resume ${id}, or --rollback ${id}`,
+    });
+  }
+}
+
+async function judgeHosts(
+  { hosts }: HostDependencies,
+  found: readonly Aside[],
+  refusals: Refusal[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { host: name, member, current } of found) {
+    const host = hosts.find((one) => one.host.name === name)?.host;
+    const there = await host?.stat(`${current}/snap/db`, signal);
+    if (there?.kind === "file") continue;
+    refusals.push({
+      message: `${current} of ${name} has no database: what is aside is all that ${member} has`,
+      hint: "bring the member back first: etcd-lifeboat restore-member, or restore",
+    });
+  }
+}
+
+async function judgeCluster(
+  deps: HostDependencies,
+  records: readonly JournalRecord[],
+  found: readonly Aside[],
+  refusals: Refusal[],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  let facts;
+  try {
+    facts = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    const hint = "the old data may be the only one that is whole: bring the cluster up first";
+    refusals.push({ message: `the cluster cannot be looked at: ${error.message}`, hint });
+    return undefined;
+  }
+  const heal = "see: etcd-lifeboat status";
+  if (!facts.quorum) refusals.push({ message: "the cluster has no quorum", hint: heal });
+  for (const { name, seen } of facts.members) {
+    if (!seen.up) refusals.push({ message: `${name} does not answer: ${seen.fault.message}`, hint: heal });
+  }
+  for (const { kind } of facts.alarms ?? []) refusals.push({ message: `an alarm ${kind} is active`, hint: heal });
+  const old = new Set(
+    records
+      .filter(({ plan }) => found.some(({ operation }) => operation === plan.id))
+      .flatMap(({ plan }) => oldClusterOf(plan.facts["old"])),
+  );
+  if (old.has(facts.clusterId.toString(16))) {
+    refusals.push({
+      message: "the members that answer are those of the cluster whose data is aside",
+      hint: "somebody put old data back: look at each host before anything is removed",
+    });
+  }
+  const backup = deps.repository === undefined ? undefined : await provenBackup(deps, deps.repository, facts, signal);
+  if (backup === undefined) {
+    refusals.push({
+      message: "no backup of what runs now is proven",
+      hint: "take one: etcd-lifeboat backup",
+    });
+  }
+  return backup;
+}
+
+function oldClusterOf(old: unknown): readonly string[] {
+  const id = (old as { readonly clusterId?: unknown } | null | undefined)?.clusterId;
+  return typeof id === "string" ? [id] : [];
+}
+
+/** The newest proven backup of the history that the live cluster continues. */
+async function provenBackup(
+  { clock }: HostDependencies,
+  { id, backup: { store, trusted } }: RestoreRepository,
+  facts: Parameters<typeof liveHistory>[0],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const belief = { repository: id, trusted };
+  const listing = await listRepository(store, signal);
+  const judgement = judgeHistory(await readHistories(store, listing, belief, clock.now(), signal), liveHistory(facts));
+  if (judgement.kind !== "continues") return undefined;
+  const { lineage } = judgement.history.lineage;
+  const own = listing.backups.filter((backup) => backup.lineage === lineage);
+  const manifest = await newestProven(store, listing, own, belief, signal);
+  return manifest === undefined ? undefined : `${lineage}/${manifest.backup}`;
+}
+
+/**
+ * Removes what a plan found, under the operation lock and the journal of the operation that left it. Killed anywhere, nothing is left under its name that is not whole:
+ * it gets another name first, and the next clean-up goes on with that. `onRemoved` is told of each.
+ */
+export async function executeCleanup(
+  deps: HostDependencies,
+  journals: Pick<Journals, "open">,
+  { found }: CleanupPlan,
+  onRemoved: (host: string, path: string, bytes: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { repository, hosts, clock } = deps;
+  if (repository === undefined) throw new Fault("cleanup-refused", "no repository keeps a backup of what runs now");
+  // Under the ID of what it works on, so that another process takes it up after a death; and it lapses.
+  await using held = await acquireLock(repository.lock, "restore", true, signal, found[0]?.operation);
+  const stop = AbortSignal.any([signal, held.lost]);
+  for (const { operation, step, host: name, paths } of found) {
+    const host = hosts.find((one) => one.host.name === name)?.host;
+    if (host === undefined) throw new Error(`host ${name} was there when it was looked at`);
+    await using journal = await journals.open(operation, stop);
+    for (const { path, removing, half, bytes } of paths) {
+      // From here on the operation cannot be taken back.
+      await journal.append({ timeMs: clock.now(), kind: "note", step, facts: { removed: path } });
+      if (!half) {
+        // What an earlier clean-up left under that name goes first.
+        await host.removeTree(removing, stop);
+        deps.failpoint(`cleanup ${name} before rename`);
+        await host.rename(path, removing, stop);
+      }
+      deps.failpoint(`cleanup ${name} before remove`);
+      await host.removeTree(removing, stop);
+      onRemoved(name, path, bytes);
+    }
+  }
+}
