@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
-import type { Clock } from "./clock.ts";
+import { systemClock, type Clock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
 import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
@@ -20,12 +20,14 @@ import type { HostDependencies, OpenHost, RestoreDependencies } from "./restore/
 import type { Source } from "./restore/source.ts";
 import { survivorSource } from "./restore/survivor.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
+import { runHook, type HookDependencies } from "./runbook/hooks.ts";
 import type { Journals } from "./runbook/journal.ts";
 import type { JsonObject } from "./runbook/runbook.ts";
 import type { StockRestorers } from "./stock/stock.ts";
 import { openLocalTools } from "./stock/local.ts";
 import { openCommandService } from "./service/command.ts";
 import type { Service, ServiceRole } from "./service/service.ts";
+import { redactWhole } from "./telemetry/redact.ts";
 import { openStaticPod } from "./service/static-pod.ts";
 import { openSystemdService } from "./service/systemd.ts";
 
@@ -64,7 +66,7 @@ export async function openHosts(
       parts.repository === undefined
         ? undefined
         : { id: parts.repository, lock: await tools.lock(), backup: { ...backup, holdScan: undefined } },
-    hook: async (phase, facts, signal) => await runHook(config, phase, facts, signal),
+    hook: async (phase, facts, signal) => await runConfiguredHook(config, phase, facts, parts.emit, signal),
     clock: tools.clock,
     emit: parts.emit,
     failpoint: stepFailpoint,
@@ -164,37 +166,22 @@ function openBuilder(name: string | undefined, stock: () => StockRestorers): Dat
   throw new Fault("usage", `there is no builder "${name}"`, { hint: "there are: lifeboat, etcdutl" });
 }
 
-/** Exit statuses with which a hook says something; 0 is silence. */
-const hookWarns = 62;
-const hookStops = 63;
-
-/** Runs a hook on this machine. What it prints may be a secret of the site, and is in no message. */
-export async function runHook(
-  { hooks }: Config,
+/** Runs the hook of a phase on this machine, where one is configured. */
+export async function runConfiguredHook(
+  { hooks }: Pick<Config, "hooks">,
   phase: string,
   facts: JsonObject,
+  emit: Emit,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const hook = Object.entries(hooks).find(([name]) => name === phase)?.[1];
   if (hook === undefined) return undefined;
-  const { argv, timeoutMs } = hook;
-  const stdin = new TextEncoder().encode(`${JSON.stringify(facts)}\n`);
-  const {
-    status,
-    signal: killed,
-    timedOut,
-  } = await openLocalHost("this machine").run(argv, { stdin, timeoutMs, maxOutputBytes: 64 * 1024 }, signal);
-  const what = `the hook ${phase} (${argv[0]})`;
-  if (status === 0) return undefined;
-  if (status === hookWarns) return `${what} exited with ${hookWarns}: it has a warning, and goes on`;
-  if (status === hookStops)
-    throw new Fault("hook-stopped", `${what} exited with ${hookStops}: it says that the operation must not go on`);
-  const how = timedOut
-    ? `took longer than ${timeoutMs / 1000} s, and was killed`
-    : status === undefined
-      ? `was ended by ${killed ?? "a signal"}`
-      : `exited with ${status}`;
-  throw new Fault("hook-failed", `${what} ${how}`, {
-    hint: "run it by hand with the same facts on its standard input, mend it, and resume",
-  });
+  const deps: HookDependencies = {
+    run: async ({ argv, timeoutMs }, options, stop) =>
+      await openLocalHost("this machine").run(argv, { ...options, timeoutMs, keepEnd: true }, stop),
+    redact: redactWhole,
+    emit,
+    clock: systemClock,
+  };
+  return await runHook(phase, hook, facts, deps, signal);
 }

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ulid } from "ulid";
-import { openHosts, openJournals, openRestore, openSurvivor, removeWork, runHook } from "./compose-hosts.ts";
+import { openHosts, openJournals, openRestore, openSurvivor, removeWork, runConfiguredHook } from "./compose-hosts.ts";
 import type { Console, Environment, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
@@ -127,7 +127,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     async survivor(parts, stop) {
       return await openSurvivor(config, this, parts, env, stop);
     },
-    hook: async (phase, facts, stop) => await runHook(config, phase, facts, stop),
+    hook: async (phase, facts, emit, stop) => await runConfiguredHook(config, phase, facts, emit, stop),
     removeWork: async (id) => await removeWork(config, id),
     async backup(emit) {
       etcd ??= openConfiguredEtcd(config, env);

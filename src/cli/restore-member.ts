@@ -72,7 +72,7 @@ async function begin(
     await confirm(console, options, tools.loaded.config.cluster.name);
     await refuseStaleRejoin(deps, request, prepared, signal);
     await using journal = await tools.journals(listener.emit).create(plan, signal);
-    const outcome = await executeRejoin(deps, journal, "run", await onFailure(tools), signal);
+    const outcome = await executeRejoin(deps, journal, "run", onFailure(tools, listener.emit), signal);
     tellOutcome(environment, options, plan, outcome, "run");
     return 0;
   } finally {
@@ -102,7 +102,7 @@ async function goOn(
     console.err(renderStanding(record));
     await confirm(console, options, tools.loaded.config.cluster.name);
     await using journal = await tools.journals(listener.emit).open(plan.id, signal);
-    const outcome = await executeRejoin(deps, journal, mode, await onFailure(tools), signal);
+    const outcome = await executeRejoin(deps, journal, mode, onFailure(tools, listener.emit), signal);
     tellOutcome(environment, options, plan, outcome, mode);
     return 0;
   } finally {

@@ -1,4 +1,5 @@
-import { Fault } from "../faults.ts";
+import type { Emit } from "../events.ts";
+import { Fault, isFault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
 import { readIdentity } from "../repository/identity.ts";
@@ -111,7 +112,14 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     await confirm(console, options, tools.loaded.config.cluster.name);
     await refuseStalePlan(deps, prepared, signal);
     await using journal = await tools.journals(listener.emit).create(plan, signal);
-    const outcome = await executeRestore(deps, journal, "run", prepared.fetched, await onFailure(tools), signal);
+    const outcome = await executeRestore(
+      deps,
+      journal,
+      "run",
+      prepared.fetched,
+      onFailure(tools, listener.emit),
+      signal,
+    );
     tellOutcome(console, options, plan, outcome, "run");
     return 0;
   } finally {
@@ -150,7 +158,7 @@ async function continueRestore(
     console.err(renderStanding(record));
     await confirm(console, options, tools.loaded.config.cluster.name);
     await using journal = await tools.journals(listener.emit).open(plan.id, signal);
-    const outcome = await executeRestore(deps, journal, mode, undefined, await onFailure(tools), signal);
+    const outcome = await executeRestore(deps, journal, mode, undefined, onFailure(tools, listener.emit), signal);
     tellOutcome(console, options, plan, outcome, mode);
     return 0;
   } finally {
@@ -389,6 +397,16 @@ function tellOutcome(
   }
 }
 
-export async function onFailure(tools: Tools): Promise<Parameters<typeof executeRestore>[4]> {
-  return async (facts) => await tools.hook("on-failure", facts, AbortSignal.timeout(86_400_000)).then(() => undefined);
+/** The hook for failures. Nothing that it says or does changes what came of the operation. */
+export function onFailure(tools: Tools, emit: Emit): Parameters<typeof executeRestore>[4] {
+  const warn = (message: string): void => emit({ name: "warning", about: "hook on-failure", message });
+  return async (facts) => {
+    try {
+      const warning = await tools.hook("on-failure", facts, emit, AbortSignal.timeout(86_400_000));
+      if (warning !== undefined) warn(warning);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      warn(error.message);
+    }
+  };
 }

@@ -89,6 +89,8 @@ export interface RunOptions {
   readonly directory?: string | undefined;
   /** Most that is kept of each of stdout and stderr, their beginning; default 1 MiB. */
   readonly maxOutputBytes?: number | undefined;
+  /** Their end is kept instead, from the first whole character on. */
+  readonly keepEnd?: boolean | undefined;
   /** What the program started and left running in its group stays alive after its end: for commands that start services. */
   readonly keepGroup?: boolean | undefined;
 }

@@ -33,8 +33,9 @@ export async function runProgram(
     detached: true,
     stdio: [options.stdin === undefined ? "ignore" : "pipe", output, output],
   });
-  const stdout = keepBeginning(child.stdout, maxOutputBytes);
-  const stderr = keepBeginning(child.stderr, maxOutputBytes);
+  const keep = options.keepEnd === true ? keepEnd : keepBeginning;
+  const stdout = keep(child.stdout, maxOutputBytes);
+  const stderr = keep(child.stderr, maxOutputBytes);
   // A program that does not read its input is judged by its status.
   child.stdin?.on("error", () => undefined);
   child.stdin?.end(options.stdin);
@@ -89,11 +90,13 @@ export async function runProgram(
   });
 }
 
+interface Kept {
+  readonly text: () => string;
+  readonly truncated: () => boolean;
+}
+
 /** Reads a stream to its end and keeps its beginning. */
-function keepBeginning(
-  stream: NodeJS.ReadableStream | null,
-  maxBytes: number,
-): { readonly text: () => string; readonly truncated: () => boolean } {
+function keepBeginning(stream: NodeJS.ReadableStream | null, maxBytes: number): Kept {
   const chunks: Buffer[] = [];
   let bytes = 0;
   let more = false;
@@ -107,6 +110,33 @@ function keepBeginning(
   });
   stream?.on("error", () => undefined);
   return { text: () => Buffer.concat(chunks).toString("utf8"), truncated: () => more };
+}
+
+/** Reads a stream to its end and keeps that. */
+function keepEnd(stream: NodeJS.ReadableStream | null, maxBytes: number): Kept {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let more = false;
+  stream?.on("data", (chunk: Buffer) => {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    // Whole chunks go first, so that at most one too many is held.
+    while (bytes - (chunks[0]?.length ?? 0) >= maxBytes) {
+      bytes -= chunks.shift()?.length ?? 0;
+      more = true;
+    }
+    more ||= bytes > maxBytes;
+  });
+  stream?.on("error", () => undefined);
+  return {
+    text: () => {
+      const kept = Buffer.concat(chunks).subarray(-maxBytes);
+      // A character that was cut begins with bytes that can only continue one.
+      const start = more ? kept.findIndex((byte) => (byte & 0xc0) !== 0x80) : 0;
+      return kept.subarray(Math.max(0, start)).toString("utf8");
+    },
+    truncated: () => more,
+  };
 }
 
 function killGroup(leader: number): void {

@@ -27,8 +27,12 @@ const longestText = 2000;
 /** The text without passwords, tokens and keys, cut to 2000 characters. */
 export function redact(text: string): string {
   // Cut before and after: the rules must not work on megabytes, and what they leave must fit. Cutting first may cut a secret's end, never its start.
-  let clean = text.slice(0, 2 * longestText);
-  for (const [pattern, replacement] of rules) clean = clean.replace(pattern, replacement);
+  const clean = redactWhole(text.slice(0, 2 * longestText));
   const cut = text.length > 2 * longestText || clean.length > longestText;
   return cut ? `${clean.slice(0, longestText)}... (cut, ${text.length} characters)` : clean;
+}
+
+/** The same of a text whose length is bounded already, uncut. */
+export function redactWhole(text: string): string {
+  return rules.reduce((clean, [pattern, replacement]) => clean.replace(pattern, replacement), text);
 }

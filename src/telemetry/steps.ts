@@ -54,6 +54,9 @@ function lineOf(event: LifeboatEvent): string | undefined {
       return `  [?] ${event.host ?? "a host"} was lost, and it goes on without it: ${event.message}`;
     case "host.rebooted":
       return `  [?] ${event.host} was booted meanwhile`;
+    // What another one printed is in its warning or failure.
+    case "hook.ended":
+      return event.outcome === "passed" && event.output !== "" ? `      ${event.hook}: ${event.output}` : undefined;
     default:
       return undefined;
   }

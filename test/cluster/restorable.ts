@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { ServiceFile } from "../standins/service.ts";
+import type { ServiceAction, ServiceFile } from "../standins/service.ts";
 import { startCluster, type ClusterOptions, type TestCluster } from "./harness.ts";
 import { reservePorts } from "./ports.ts";
 import { runProgram } from "./processes.ts";
@@ -14,7 +14,7 @@ export interface Restorable extends AsyncDisposable {
   readonly cluster: TestCluster;
   readonly site: Site;
   /** Runs a command of a service by hand: `etcd1`, `api1`. */
-  readonly command: (service: string, action: "start" | "stop" | "kill" | "disable" | "enable") => Promise<void>;
+  readonly command: (service: string, action: ServiceAction) => Promise<void>;
   /** Whether it runs, by its own probe. */
   readonly runs: (service: string) => Promise<boolean>;
   readonly directoryOf: (service: string) => string;

@@ -111,6 +111,16 @@ export function hostContract(name: string, open: () => Promise<OpenedHost>): voi
         expect(result.stdout).toBe("x".repeat(1000));
       });
 
+      test("keeps the end instead where it is asked to, from a whole character on", async () => {
+        const many = ["/bin/sh", "-c", "yes aü | head -c 3000000; printf last"] as const;
+        const result = await host.run(many, { ...quick, maxOutputBytes: 1001, keepEnd: true }, signal);
+        expect(result).toMatchObject({ status: 0, truncated: true });
+        expect(result.stdout).toMatch(/^(?:ü\n|\n)?(?:aü\n)+last$/);
+        expect(Buffer.byteLength(result.stdout)).toBeGreaterThan(990);
+        const few = await host.run(["/bin/echo", "ü"], { ...quick, keepEnd: true }, signal);
+        expect(few).toMatchObject({ stdout: "ü\n", truncated: false });
+      });
+
       test("kills a program that takes too long, with the children that it has and that ignore SIGTERM", async () => {
         const script = "trap '' TERM; (trap '' TERM; echo $$; sleep 600) & echo child; sleep 600";
         const result = await host.run(["/bin/sh", "-c", script], { timeoutMs: 500 }, signal);

@@ -10,6 +10,7 @@ import type { Store } from "../../src/store/store.ts";
 import { formatId } from "../../src/repository/documents.ts";
 import { createLineage } from "../../src/repository/lineage.ts";
 import { createRepository } from "../../src/repository/identity.ts";
+import type { HookPhase } from "../../src/restore/facts.ts";
 import type { OpenHost, RestoreDependencies } from "../../src/restore/restore.ts";
 import { executeRestore, prepareRestore } from "../../src/restore/run.ts";
 import type { Source } from "../../src/restore/source.ts";
@@ -46,6 +47,9 @@ export interface ModelOptions {
   readonly repository?: boolean;
   /** Instants that an API server runs before it asks etcd for the first time; none by default. */
   readonly clientsWait?: number;
+  readonly hooks?: readonly HookPhase[];
+  /** What a hook does, told which units run then, on all hosts. */
+  readonly hook?: (phase: string, running: readonly string[]) => string | undefined;
   /** Breaks the plan, so that the model is seen to notice. */
   readonly breakPlan?: (plan: RunbookPlan) => RunbookPlan;
   /** Breaks what the restore works with. */
@@ -480,7 +484,11 @@ export async function openModel(options: ModelOptions, scratch: string) {
             backup,
           }
         : undefined,
-    hook: async () => await Promise.resolve(undefined),
+    hook: async (phase) => {
+      instant(`the hook ${phase}`);
+      const running = units.filter((unit) => [...hosts.values()].some((at) => runs(at, unit)));
+      return await Promise.resolve(options.hook?.(phase, running));
+    },
     clock,
     emit: (event) => void events.push(event),
     failpoint: instant,
@@ -489,7 +497,10 @@ export async function openModel(options: ModelOptions, scratch: string) {
   const deps = options.breakDeps?.(usual) ?? usual;
 
   sync();
-  const wanted = request({ ...(options.repository !== true && { lineage: undefined, acceptUnproven: true }) });
+  const wanted = request({
+    hooks: options.hooks ?? [],
+    ...(options.repository !== true && { lineage: undefined, acceptUnproven: true }),
+  });
   const prepared = await prepareRestore(deps, wanted, undefined, describe, () => undefined, never);
   if (prepared.plan === undefined) throw new Error(JSON.stringify(prepared.preflight.refusals));
   const planned = options.breakPlan?.(prepared.plan) ?? prepared.plan;

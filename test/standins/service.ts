@@ -6,12 +6,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 /**
  * Commands of a service, as a host without systemd has them: `service.ts start|join|stop|probe|disable|enable DIRECTORY`. The directory's service.json says what to run;
  * `supervised` is started again within a second whenever it ends, as Restart=always does, until it is stopped or disabled. `kill` and `lie` are what a careless
- * configuration gives as stop and probe.
+ * configuration gives as stop and probe; `kill9` kills what runs, `power-off` its supervisor as well, and `boot` is what a boot does.
  */
 export interface ServiceFile {
   readonly argv: readonly string[];
   readonly supervised?: boolean;
 }
+
+export type ServiceAction = "start" | "stop" | "kill" | "kill9" | "power-off" | "boot" | "disable" | "enable";
 
 const [action = "", directory = ""] = process.argv.slice(2);
 const at = (name: string): string => join(directory, name);
@@ -71,6 +73,19 @@ async function end(file: string): Promise<void> {
   }
 }
 
+/** SIGKILL. */
+function strike(file: string): void {
+  const pid = running(file);
+  if (pid !== undefined) process.kill(pid, "SIGKILL");
+}
+
+function start(service: ServiceFile): number {
+  if (running("pid") !== undefined) return 0;
+  const supervise = [process.execPath, import.meta.filename, "supervise", directory];
+  launch(service.supervised === true ? supervise : joining(service.argv), "pid");
+  return 0;
+}
+
 async function main(): Promise<number> {
   const service = JSON.parse(read("service.json") ?? "{}") as ServiceFile;
   switch (action) {
@@ -80,14 +95,7 @@ async function main(): Promise<number> {
         process.stderr.write("it is disabled\n");
         return 1;
       }
-      if (running("pid") !== undefined) return 0;
-      launch(
-        service.supervised === true
-          ? [process.execPath, import.meta.filename, "supervise", directory]
-          : joining(service.argv),
-        "pid",
-      );
-      return 0;
+      return start(service);
     case "supervise":
       while (!existsSync(at("disabled"))) {
         if (running("child") === undefined) launch(joining(service.argv), "child");
@@ -103,6 +111,17 @@ async function main(): Promise<number> {
       // What an operator does who knows nothing of the supervisor.
       await end("child");
       return 0;
+    case "kill9":
+      // Its supervisor starts it again.
+      strike("child");
+      return 0;
+    case "power-off":
+      strike("pid");
+      strike("child");
+      return 0;
+    case "boot":
+      if (existsSync(at("disabled"))) return 0;
+      return start(service);
     case "lie":
       return 3;
     case "probe":
