@@ -151,16 +151,17 @@ async function readFreshness(
 ): Promise<void> {
   const belief = await readBelief(deps, signal);
   const listing = belief === undefined ? undefined : await listRepository(deps.store, signal);
-  const oldestMs = listing?.backups[0]?.name.timeMs;
-  deps.emit({ name: "store.observed", up: true, backups: listing?.backups.length ?? 0, oldestMs, message: "" });
+  const all = listing?.backups ?? [];
+  const oldestMs = all[0]?.name.timeMs;
+  deps.emit({ name: "store.observed", up: true, backups: all.length, oldestMs, message: "" });
   if (listing !== undefined && belief !== undefined)
     history.lineage ??= await scheduledLineage(deps.store, listing, belief, signal);
   const { lineage } = history;
-  const backups = (listing?.backups ?? []).filter((backup) => lineage === undefined || backup.lineage === lineage);
   const nowMs = deps.clock.now();
   for (const state of states) {
     const { name } = state.schedule;
-    const own = backups.filter((backup) => backup.name.kind === "slot" && backup.name.schedule === name);
+    const ever = all.filter((backup) => backup.name.kind === "slot" && backup.name.schedule === name);
+    const own = ever.filter((backup) => lineage === undefined || backup.lineage === lineage);
     const past = own.filter((backup) => backup.name.timeMs <= nowMs);
     // What this process knows to be committed stays known, whatever a listing says.
     state.idleFromMs = undefined;
@@ -177,7 +178,7 @@ async function readFreshness(
       lastSlotMs: past.at(-1)?.name.timeMs,
       lastSuccessMs: belief === undefined ? undefined : await lastCommitted(deps, belief, past, signal),
       lastProvenMs: listing === undefined ? undefined : await lastProven(deps, belief, listing, past, signal),
-      backups: own.length,
+      backups: ever.length,
     });
   }
 }

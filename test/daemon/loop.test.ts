@@ -198,8 +198,8 @@ describe("the schedules", () => {
     await commit(store, at("01T12:00"), "daily", at("01T12:04"));
     const loop = await openLoop({ store, names: ["hourly", "daily"] });
     expect(named(loop, "schedule.read").slice(0, 2)).toMatchObject([
-      { schedule: "hourly", lastSlotMs: at("01T10:00"), lastSuccessMs: at("01T10:03"), backups: 1 },
-      { schedule: "daily", lastSlotMs: undefined, lastSuccessMs: undefined, backups: 0 },
+      { schedule: "hourly", lastSlotMs: at("01T10:00"), lastSuccessMs: at("01T10:03"), backups: 2 },
+      { schedule: "daily", lastSlotMs: undefined, lastSuccessMs: undefined, backups: 1 },
     ]);
     await loop.stop();
   });
