@@ -127,6 +127,7 @@ function openHost(name: string, config: HostConfig): OpenHost {
             service: openService(host, config, "etcd", "etcd", etcd.service, etcd.environmentFile),
             dataDirectory: etcd.dataDirectory,
             walDirectory: etcd.walDirectory,
+            peerUrls: etcd.peerUrls,
           },
     services: config.services.map(({ name: service, role, way, ...asked }) => ({
       service: openService(host, config, service, role, way),

@@ -334,6 +334,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "etcd-lifeboat restore --plan",
       "etcd-lifeboat restore --backup 20261121T100150Z.slot.hourly",
       "etcd-lifeboat restore --from-member etcd2",
+      "etcd-lifeboat restore --as-new --config staging.yaml",
       "etcd-lifeboat restore --yes --confirm-cluster prod",
       "etcd-lifeboat restore --resume",
       "etcd-lifeboat restore --rollback",
@@ -342,6 +343,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--backup <id>", "the backup to go back to, or latest; the newest proven one when nothing is said")
     .option("--file <file>", "a file of etcdctl snapshot save or etcd-lifeboat fetch instead")
     .option("--from-member <name>", "when quorum is lost: what this member still holds instead, alive or stopped")
+    .option("--as-new", "onto another cluster, which the configuration describes; the backup's own is not touched")
     .option("--plan", "look at everything, say what would be done, and touch nothing")
     .option("--yes", "do not ask; needs --confirm-cluster")
     .option("--confirm-cluster <name>", "the cluster's name, typed")

@@ -2,7 +2,7 @@ import type { Emit } from "../events.ts";
 import { Fault, isFault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
-import { readIdentity } from "../repository/identity.ts";
+import { readClusterName, readIdentity } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
@@ -22,6 +22,7 @@ export interface RestoreOptions extends CommonOptions {
   readonly backup?: string;
   readonly file?: string;
   readonly fromMember?: string;
+  readonly asNew?: boolean;
   readonly plan?: boolean;
   readonly yes?: boolean;
   readonly confirmCluster?: string;
@@ -55,7 +56,7 @@ export async function restoreCommand(environment: Environment, options: RestoreO
   return await beginRestore(environment, tools, options);
 }
 
-function refuseTogether({ backup, file, fromMember, resume, rollback, plan }: RestoreOptions): void {
+function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, plan }: RestoreOptions): void {
   const ways = {
     "--backup": backup,
     "--file": file,
@@ -65,6 +66,8 @@ function refuseTogether({ backup, file, fromMember, resume, rollback, plan }: Re
   };
   const given = Object.entries(ways).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (given.length > 1) throw new Fault("usage", `${given.join(" and ")} do not go together`);
+  if (asNew === true && (fromMember ?? resume ?? rollback) !== undefined)
+    throw new Fault("usage", "--as-new goes with --backup and --file only");
   if (plan === true && (resume !== undefined || rollback !== undefined))
     throw new Fault(
       "usage",
@@ -106,7 +109,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     const { plan, preflight } = prepared;
     if (options.json === true && (options.plan === true || plan === undefined))
       printJson(console, documentOf(prepared));
-    else console.err(describePrepared(prepared));
+    else console.err(describePrepared(prepared, request.asNew));
     if (plan === undefined) throw refusal(preflight);
     if (options.plan === true) return 0;
     await confirm(console, options, tools.loaded.config.cluster.name);
@@ -212,12 +215,42 @@ interface OpenedSource {
 }
 
 async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSignal): Promise<OpenedSource> {
+  if (options.asNew === true) {
+    const source =
+      options.file === undefined
+        ? await openBackup(await originalOf(tools, signal), options.backup, signal)
+        : fileSource(tools.scanAny, options.file);
+    // Nothing is written where the original's backups are: no lock, no lineage, no backup.
+    return { source, highWater: undefined, repository: undefined };
+  }
   const repository = await repositoryId(tools, signal);
   const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
   if (options.file !== undefined) return { source: fileSource(tools.scanAny, options.file), highWater, repository };
   if (options.fromMember !== undefined)
     return { source: await openSurvivor(tools, options.fromMember, options, signal), highWater, repository };
   return { source: await openBackup(tools, options.backup, signal), highWater, repository };
+}
+
+/** The same store, read as what it is: another cluster's. */
+async function originalOf(tools: Tools, signal: AbortSignal): Promise<Tools> {
+  const store = await tools.store();
+  const { loaded } = tools;
+  const { cluster } = loaded.config;
+  const name = await readClusterName(store, signal);
+  if (name === undefined)
+    throw new Fault("not-found", `${store.description} holds no backups`, {
+      hint: "repository.store must be that of the cluster whose backup is meant",
+    });
+  if (name === cluster.name) {
+    throw new Fault(
+      "usage",
+      `the backups in ${store.description} are of ${name} itself, and so is this configuration`,
+      {
+        hint: "--as-new takes a configuration of the new cluster, with a cluster.name of its own and the original's repository",
+      },
+    );
+  }
+  return { ...tools, loaded: { ...loaded, config: { ...loaded.config, cluster: { ...cluster, name } } } };
 }
 
 /** The backup of that name. When none is named: the newest, or the newest proven one of its lineage where the newest is not proven. */
@@ -253,7 +286,7 @@ async function reopenSource(
   const { kind, name } = facts["source"] as { readonly kind: string; readonly name: string };
   if (kind === "file") return fileSource(tools.scanAny, name);
   if (kind === "member") return await openSurvivor(tools, name.replace(/^member /, ""), options, signal);
-  return await openBackup(tools, name, signal);
+  return await openBackup(facts["asNew"] === true ? await originalOf(tools, signal) : tools, name, signal);
 }
 
 async function openSurvivor(
@@ -294,6 +327,7 @@ function requestOf(tools: Tools, options: RestoreOptions, id: string, hasReposit
     throw new Fault("usage", `--quiet-seconds ${options.quietSeconds ?? ""} is no number of seconds from 1 to 3600`);
   return {
     id,
+    asNew: options.asNew === true,
     acceptUnproven: options.acceptUnproven === true,
     acceptRebootRisk: options.acceptRebootRisk === true,
     quietMs: quietSeconds * 1000,
@@ -331,10 +365,10 @@ function refusal({ refusals }: Preflight): Fault {
 }
 
 /** What people read before they type the cluster's name. */
-function describePrepared({ facts, preflight, plan }: PreparedRestore): string {
+function describePrepared({ facts, preflight, plan }: PreparedRestore, asNew: boolean): string {
   const { source } = facts;
   const lines = [
-    `restore ${source.name}`,
+    `restore ${source.name}${asNew ? ` as a new cluster, ${facts.cluster}` : ""}`,
     `  revision ${source.revision}, ${source.keys} keys, ${formatBytes(source.dbBytes)}${source.takenMs === undefined ? "" : `, taken ${formatTime(source.takenMs)}`}`,
     `  ${sayProof(source)}`,
     `  lost: ${preflight.lost}`,

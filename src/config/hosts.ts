@@ -99,6 +99,18 @@ const etcd = z
     walDirectory: path
       .optional()
       .describe("etcd's WAL directory, only where --wal-dir or ETCD_WAL_DIR sets one. Example: /opt/etcd/wal"),
+    peerUrls: z
+      .array(
+        z
+          .string()
+          .max(300)
+          .regex(/^https?:\/\/[^\s,=/?#@]+:\d{1,5}$/, "is no URL such as https://10.0.1.1:2380"),
+      )
+      .min(1)
+      .optional()
+      .describe(
+        "Its --initial-advertise-peer-urls to the letter, for restore --as-new of a cluster that does not run yet. Example: [https://10.0.1.1:2380]",
+      ),
     environmentFile: path
       .optional()
       .describe(

@@ -77,6 +77,12 @@ function lost(store: Store, remains: string): Fault {
   );
 }
 
+/** Of which cluster the backups in a store are; undefined when there is no repository. For who means another cluster than his own. */
+export async function readClusterName(store: Store, signal: AbortSignal): Promise<string | undefined> {
+  const bytes = await readIfThere(store, signal);
+  return bytes && readDocument(repositoryDocumentName, bytes, repositoryDocument).cluster;
+}
+
 /** Creates the repository; when another daemon was faster, its identity is the answer. */
 export async function createRepository(
   store: Store,

@@ -13,6 +13,8 @@ export interface RestoreFacts {
   /** The highest revision that manifests of the repository have recorded; undefined where there is no repository (a file). */
   readonly highWater: HighWater | undefined;
   readonly hosts: readonly HostFacts[];
+  /** Client URLs that the configuration names, each once. */
+  readonly endpoints: readonly string[];
 }
 
 /** The file that the cluster goes back to, as its own bytes say. */
@@ -41,6 +43,8 @@ export interface SourceFacts {
   readonly clusterVersion: string | undefined;
   readonly downgradeTarget: string | undefined;
   readonly members: readonly ListedMember[];
+  /** Of the cluster it was taken from; undefined where nobody knows. */
+  readonly clusterId?: bigint | undefined;
   readonly alarms: readonly { readonly memberId: bigint; readonly kind: string }[];
   readonly authEnabled: boolean;
   readonly leases: number;
@@ -112,6 +116,8 @@ export interface EtcdHostFacts {
   readonly service: ServiceFacts;
   readonly dataDirectory: string;
   readonly walDirectory: string | undefined;
+  /** As the configuration has them, for a cluster that does not run yet. */
+  readonly peerUrls: readonly string[] | undefined;
   /** Undefined when the directory is not there. */
   readonly owner: { readonly uid: number; readonly gid: number; readonly mode: number } | undefined;
   readonly hasMember: boolean;
@@ -146,6 +152,8 @@ export interface ServiceFacts {
 export interface RestoreRequest {
   /** ULID of the operation. */
   readonly id: string;
+  /** The restored cluster is another one than the backup's, which goes on. */
+  readonly asNew: boolean;
   readonly acceptUnproven: boolean;
   /** A reboot may start what cannot be held: the operator said so. */
   readonly acceptRebootRisk: boolean;

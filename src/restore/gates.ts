@@ -1,9 +1,9 @@
+import { chooseNewTargets, chooseTargets, type Notes, type Refusal, type TargetMember } from "./choose.ts";
 import { crossMinor, minorOf as knownMinor } from "../datadir/minors.ts";
 import type {
   Describe,
   EtcdHostFacts,
   HostFacts,
-  ListedMember,
   LiveFacts,
   RestoreFacts,
   RestoreRequest,
@@ -28,18 +28,6 @@ export interface Preflight {
   readonly offers: readonly string[];
 }
 
-export interface Refusal {
-  readonly message: string;
-  readonly hint: string;
-}
-
-/** A member of the restored cluster and where it lives. */
-export interface TargetMember {
-  readonly host: string;
-  readonly name: string;
-  readonly peerUrls: readonly string[];
-}
-
 /** The revision at which the restored cluster starts, and why there: clients must never see a revision go back. */
 export interface FirstRevision {
   readonly revision: bigint;
@@ -62,7 +50,7 @@ const spareBytes = 32 * 1024 * 1024;
 
 export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, describe: Describe): Preflight {
   const notes = { refusals: [] as Refusal[], warnings: [] as string[] };
-  const targets = chooseTargets(facts, notes);
+  const targets = request.asNew ? chooseNewTargets(facts, notes) : chooseTargets(facts, notes);
   judgeSource(facts, request, notes);
   for (const host of facts.hosts) judgeHost(host, facts, request, describe, notes);
   const first = firstRevision(facts, describe);
@@ -74,72 +62,14 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   }
   const minor = chooseMinor(facts, request, notes);
   judgeMinor(facts, minor, notes);
-  return { ...notes, targets, first, minor, lost: sayLost(facts, describe), offers: offerSurvivors(facts, describe) };
-}
-
-interface Notes {
-  readonly refusals: Refusal[];
-  readonly warnings: string[];
-}
-
-/** The members are those of the hosts that carry one; the cluster and the backup must know the same ones. */
-function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes): readonly TargetMember[] {
-  const carriers = facts.hosts.flatMap((host) =>
-    host.etcd === undefined ? [] : [{ host: host.name, member: host.etcd.member }],
-  );
-  if (carriers.length === 0) {
-    refusals.push({
-      message: "no host of the configuration carries an etcd member",
-      hint: "describe each host under hosts.NAME.etcd",
-    });
-    return [];
-  }
-  const known = facts.live?.members ?? facts.source.members;
-  const from = facts.live === undefined ? "the backup" : "the running cluster";
-  const names = new Set(carriers.map(({ member }) => member));
-  for (const { name } of known) {
-    if (name === "" || names.has(name)) continue;
-    refusals.push({
-      message: `${from} has a member "${name}", and no host of the configuration carries it`,
-      hint: `describe its host under hosts.NAME.etcd with member: ${name}, or remove the member from the cluster first`,
-    });
-  }
-  const targets: TargetMember[] = [];
-  for (const { host, member } of carriers) {
-    const found = known.find(({ name }) => name === member) ?? facts.source.members.find(({ name }) => name === member);
-    if (found === undefined) {
-      refusals.push({
-        message: `host ${host} carries a member "${member}", which neither the running cluster nor the backup knows`,
-        hint: `correct hosts.${host}.etcd.member; known are: ${namesOf([...known, ...facts.source.members])}`,
-      });
-      continue;
-    }
-    if (found.learner) warnings.push(`${member} was a learner; it is restored as a voter`);
-    targets.push({ host, name: member, peerUrls: found.peerUrls });
-  }
-  if (facts.live !== undefined) tellDifferences(facts.live.members, facts.source.members, warnings);
-  return targets;
-}
-
-function namesOf(members: readonly ListedMember[]): string {
-  return [...new Set(members.map(({ name }) => name))].toSorted().join(", ") || "none";
-}
-
-function tellDifferences(live: readonly ListedMember[], then: readonly ListedMember[], warnings: string[]): void {
-  if (then.length === 0) return;
-  for (const { name } of live) {
-    if (!then.some((member) => member.name === name)) warnings.push(`${name} joined after the backup was taken`);
-  }
-  for (const member of then) {
-    const now = live.find(({ name }) => name === member.name);
-    if (now === undefined)
-      warnings.push(`${member.name} was a member when the backup was taken, and is none now: it is not restored`);
-    else if (now.peerUrls.toSorted().join() !== member.peerUrls.toSorted().join()) {
-      warnings.push(
-        `${member.name} had the peer URLs ${member.peerUrls.join(", ")} in the backup; it keeps ${now.peerUrls.join(", ")}`,
-      );
-    }
-  }
+  return {
+    ...notes,
+    targets,
+    first,
+    minor,
+    lost: request.asNew ? sayReplaced(facts) : sayLost(facts, describe),
+    offers: request.asNew ? [] : offerSurvivors(facts, describe),
+  };
 }
 
 function judgeSource({ source, live }: RestoreFacts, request: RestoreRequest, { refusals, warnings }: Notes): void {
@@ -388,6 +318,13 @@ function judgeMinor({ source }: RestoreFacts, minor: string | undefined, { refus
 
 function minorOf(version: string): string {
   return /^(\d+\.\d+)\b/.exec(version)?.[1] ?? "";
+}
+
+/** A new cluster forgets nothing of the original. */
+function sayReplaced({ live, cluster }: RestoreFacts): string {
+  const untouched = "the cluster that the backup is of is not touched";
+  if (live === undefined) return `nothing that answers: ${untouched}`;
+  return `all that ${cluster} itself holds now, at revision ${live.highestRevision}; ${untouched}`;
 }
 
 /** What the cluster forgets: the distance between the backup and now. */

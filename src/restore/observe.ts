@@ -6,7 +6,6 @@ import type {
   EtcdHostFacts,
   HighWater,
   HostFacts,
-  ListedMember,
   LiveFacts,
   RestoreFacts,
   ServiceFacts,
@@ -25,7 +24,10 @@ export async function observeRestore(
     observeLive(deps, signal),
     Promise.all(deps.hosts.map((host) => observeHost(host, signal))),
   ]);
-  const names = peerNames(live.facts?.members ?? source.members);
+  const configured = deps.hosts.flatMap(({ etcd }) => etcd?.peerUrls ?? []);
+  const known = (live.facts?.members ?? source.members).flatMap(({ peerUrls }) => peerUrls);
+  // A cluster that does not run yet has its addresses from the configuration: those of the backup are the original's.
+  const names = peerNames(live.facts === undefined && configured.length > 0 ? configured : known);
   const resolved = await Promise.all(
     hosts.map((facts, index) => resolveOn(deps.hosts[index]?.host, facts, names, signal)),
   );
@@ -39,12 +41,13 @@ export async function observeRestore(
     liveFault: live.fault,
     highWater,
     hosts: resolved,
+    endpoints: endpointsOf(deps),
   };
 }
 
 /** Host names, not addresses, at which members reach each other. */
-function peerNames(members: readonly ListedMember[]): readonly string[] {
-  const names = members.flatMap(({ peerUrls }) => peerUrls.map((url) => new URL(url).hostname));
+function peerNames(peerUrls: readonly string[]): readonly string[] {
+  const names = peerUrls.map((url) => new URL(url).hostname);
   return [...new Set(names)].filter((name) => /^[a-z0-9][a-z0-9._-]*$/i.test(name) && !/^[0-9.]+$/.test(name));
 }
 
@@ -72,6 +75,11 @@ async function resolveOn(
     }
   }
   return { ...facts, etcd: { ...facts.etcd, unresolved } };
+}
+
+function endpointsOf({ observe: { endpoints, overrides } }: RestoreDependencies): readonly string[] {
+  const named = [...overrides.values()].flatMap(({ url }) => (url === undefined ? [] : [url]));
+  return [...new Set([...endpoints, ...named])];
 }
 
 async function observeLive(
@@ -146,6 +154,7 @@ async function observeEtcd(
     service,
     dataDirectory,
     walDirectory,
+    peerUrls: etcd.peerUrls,
     owner: data?.kind === "directory" ? { uid: data.uid, gid: data.gid, mode: data.mode } : undefined,
     hasMember: member !== undefined,
     unresolved: [],

@@ -1,6 +1,7 @@
 import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import type { EtcdHostFacts, HookPhase, HostFacts, RestoreFacts, RestoreRequest, ServiceFacts } from "./facts.ts";
-import type { Preflight, TargetMember } from "./gates.ts";
+import type { TargetMember } from "./choose.ts";
+import type { Preflight } from "./gates.ts";
 
 /**
  * The steps of a restore, each a condition that shall become true. Pure: what `--plan` prints is what a run does. Everything that can fail without touching the
@@ -297,6 +298,7 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
     token: request.token,
     lineage: request.lineage ?? null,
     parent: source.lineage ?? null,
+    asNew: request.asNew,
     minor: preflight.minor ?? "",
     builder: request.builder,
     members: preflight.targets.map(({ host, name, peerUrls }) => ({ host, name, peerUrls })),
@@ -309,7 +311,10 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
           },
     clientUrls: preflight.targets.map(({ name }) => ({
       name,
-      urls: (live?.members ?? source.members).find((member) => member.name === name)?.clientUrls ?? [],
+      // Of a new cluster that does not run yet only the configuration knows them.
+      urls:
+        (live?.members ?? (request.asNew ? [] : source.members)).find((member) => member.name === name)?.clientUrls ??
+        [],
     })),
     /** A run looks again, and goes on only when it sees the same. */
     seen: fingerprint(facts),

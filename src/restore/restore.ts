@@ -19,6 +19,8 @@ export interface OpenHost {
         readonly service: Service;
         readonly dataDirectory: string;
         readonly walDirectory: string | undefined;
+        /** Of a cluster that does not run yet. */
+        readonly peerUrls?: readonly string[] | undefined;
       }
     | undefined;
   /** In the order of the configuration. */

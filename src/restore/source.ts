@@ -105,6 +105,7 @@ function factsOfBackup({ manifest, unproven, passedOver }: ChosenBackup, name: s
       clientUrls,
       learner,
     })),
+    clusterId: BigInt(`0x${manifest.cluster.id}`),
     alarms: content.alarms.map(({ memberId, kind }) => ({ memberId: BigInt(`0x${memberId}`), kind })),
     authEnabled: content.authEnabled,
     leases: content.leases,

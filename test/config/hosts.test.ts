@@ -32,7 +32,12 @@ test("a host has a way to be reached, and for each service one way to run it", (
     hosts: {
       cp1: {
         reach: "local",
-        etcd: { ...etcd("cp1", "/var/lib/etcd"), walDirectory: "/opt/etcd/wal", environmentFile: "/etc/default/etcd" },
+        etcd: {
+          ...etcd("cp1", "/var/lib/etcd"),
+          walDirectory: "/opt/etcd/wal",
+          environmentFile: "/etc/default/etcd",
+          peerUrls: ["https://10.0.1.1:2380"],
+        },
         services: [
           { name: "scheduler", role: "controller", staticPod: "kube-scheduler" },
           {
@@ -60,6 +65,7 @@ test("a host has a way to be reached, and for each service one way to run it", (
         dataDirectory: "/var/lib/etcd",
         walDirectory: "/opt/etcd/wal",
         environmentFile: "/etc/default/etcd",
+        peerUrls: ["https://10.0.1.1:2380"],
       },
       services: [
         { name: "scheduler", role: "controller", way: { kind: "static-pod", pod: "kube-scheduler" } },

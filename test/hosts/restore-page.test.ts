@@ -261,8 +261,12 @@ describe("Without this program", () => {
   });
 });
 
-/** They need three members: restore-survivor.test.ts and restore-member.test.ts of test/cluster read and run them. */
-const elsewhere = ["Quorum is lost, and a member survives", "One member lost its data"];
+/** They need several members, or two clusters: restore-survivor, restore-member and restore-as-new.test.ts of test/cluster read and run them. */
+const elsewhere = [
+  "Quorum is lost, and a member survives",
+  "One member lost its data",
+  "Another cluster from a backup, for staging",
+];
 
 test("no command of the page was left out", () => {
   for (const heading of elsewhere) commandsOf(heading);

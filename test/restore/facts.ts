@@ -31,6 +31,7 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     service: service("etcd", "etcd"),
     dataDirectory: "/var/lib/etcd",
     walDirectory: undefined,
+    peerUrls: undefined,
     owner: { uid: 997, gid: 997, mode: 0o700 },
     hasMember: true,
     unresolved: [],
@@ -102,6 +103,7 @@ export function restoreFacts(changes: Partial<RestoreFacts> = {}): RestoreFacts 
     liveFault: undefined,
     highWater: { revision: 8000n, seenMs: nowMs - 600_000, backup: "newest" },
     hosts: names.map((name, index) => hostOf(`h${index + 1}`, name)),
+    endpoints: members.flatMap(({ clientUrls }) => clientUrls),
     ...changes,
   };
 }
@@ -109,6 +111,7 @@ export function restoreFacts(changes: Partial<RestoreFacts> = {}): RestoreFacts 
 export function request(changes: Partial<RestoreRequest> = {}): RestoreRequest {
   return {
     id: "01JQ000000000000000000000Z",
+    asNew: false,
     acceptUnproven: false,
     acceptRebootRisk: false,
     quietMs: 25_000,

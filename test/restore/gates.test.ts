@@ -246,3 +246,63 @@ suite("a member that survived", () => {
     expect(refused(judge({ source }))).toContain("the cluster has quorum");
   });
 });
+
+suite("another cluster from a backup", () => {
+  const places = ["s1", "s2", "s3"];
+  const hosts = places.map((name) =>
+    hostOf(`host-${name}`, name, {
+      etcd: etcdOn(name, { hasMember: false, hasWal: false, peerUrls: [`https://${name}.staging.example:2380`] }),
+      services: [],
+    }),
+  );
+  const endpoints = places.map((name) => `https://${name}.staging.example:2379`);
+  const staging = { cluster: "staging", live: undefined, liveFault: "nobody", highWater: undefined, hosts, endpoints };
+  const asNew = { asNew: true, lineage: undefined };
+
+  test("has its own members, and says that the original is not touched", () => {
+    const preflight = judge(staging, asNew);
+    expect(preflight.refusals).toEqual([]);
+    expect(preflight.targets).toEqual(
+      places.map((name) => ({ host: `host-${name}`, name, peerUrls: [`https://${name}.staging.example:2380`] })),
+    );
+    expect(preflight.lost).toContain("the cluster that the backup is of is not touched");
+  });
+
+  test("is refused where one of its addresses is a place of the original, or it is the original", () => {
+    const shared = [...endpoints.slice(1), "https://m2.example:9999"];
+    expect(refused(judge({ ...staging, endpoints: shared }, asNew))).toContain(
+      "an endpoint, https://m2.example:9999, is a place of m2 of the original cluster",
+    );
+    expect(refused(judge({}, asNew))).toContain("the peer URL of m1, https://m1.example:2380, is a place of m1");
+    const source = sourceFacts({ clusterId: liveFacts().clusterId });
+    expect(refused(judge({ source }, asNew))).toContain("is the very cluster that the backup is of");
+    expect(refused(judge({ ...staging, source: sourceFacts({ members: [] }) }, asNew))).toContain(
+      "does not tell who the members of the original are",
+    );
+  });
+
+  test("on one machine the ports tell two clusters apart", () => {
+    const on = (port: number): string => `http://127.0.0.1:${port}`;
+    const [host] = hosts;
+    const one = {
+      ...staging,
+      endpoints: [on(3379)],
+      hosts: [{ ...host!, etcd: etcdOn("s1", { peerUrls: [on(3380)] }) }],
+    };
+    const source = (port: number): ReturnType<typeof sourceFacts> =>
+      sourceFacts({
+        members: [{ name: "m1", peerUrls: ["http://localhost:2380"], clientUrls: [on(port)], learner: false }],
+      });
+    expect(refused(judge({ ...one, source: source(2379) }, asNew))).toBe("");
+    expect(refused(judge({ ...one, source: source(3379) }, asNew))).toContain("is a place of m1");
+  });
+
+  test("needs peer URLs for every member, and an endpoint to look at each", () => {
+    const [first, ...others] = hosts;
+    const bare = [{ ...first!, etcd: etcdOn("s1") }, ...others];
+    expect(refused(judge({ ...staging, hosts: bare }, asNew))).toContain("set hosts.host-s1.etcd.peerUrls");
+    expect(refused(judge({ ...staging, endpoints: endpoints.slice(1) }, asNew))).toContain(
+      "3 members, and the configuration names 2",
+    );
+  });
+});
