@@ -8,7 +8,7 @@ import type { JournalRecord, Journals } from "../runbook/journal.ts";
 import { isUnfinished } from "../runbook/standing.ts";
 import { liveHistory } from "../snapshot/backup.ts";
 import { findAsides, type Aside, type Asides } from "./asides.ts";
-import type { Refusal } from "./gates.ts";
+import type { Refusal } from "./choose.ts";
 import type { HostDependencies, RestoreRepository } from "./restore.ts";
 
 /** Removing old data: nothing else of this program ever does. It goes only when the cluster that took its place is whole and has a backup that is proven. */
