@@ -8,6 +8,9 @@ export interface FakeUnit {
   needsReload: boolean;
   /** How often it was started against an assertion. */
   refused: number;
+  /** As `systemctl show` gives them. */
+  execStart?: string;
+  environmentFiles?: string;
 }
 
 /** A systemd in memory on a fake host, as far as a service asks: assertions of drop-ins count once they are loaded. */
@@ -77,6 +80,8 @@ export function fakeSystemd(host: FakeHost, names: readonly string[]) {
           `UnitFileState=${unit.enabled ? "enabled" : "disabled"}`,
           "Result=success",
           `DropInPaths=${dropInsOf(name).join(" ")}`,
+          `ExecStart=${unit.execStart ?? ""}`,
+          `EnvironmentFiles=${unit.environmentFiles ?? ""}`,
           "",
         ].join("\n"),
       };

@@ -94,3 +94,37 @@ test("a unit that is not there is no stopped one", async () => {
     message: "cp1 has no unit etdc.service",
   });
 });
+
+test("etcd joins by the environment file that its unit reads, and not where a flag would win over it", async () => {
+  const { host, systemd } = await rig();
+  const path = "/etc/default/etcd";
+  const environment = { path, stateDirectory: "/var/lib/ours" };
+  const { joining, ...service } = openSystemdService(host, {
+    name: "etcd",
+    role: "etcd",
+    unit: "etcd.service",
+    environment,
+  });
+  await host.makeDirectory("/etc/default", { mode: 0o755 }, signal);
+  await host.writeFile(path, new TextEncoder().encode("ETCD_NAME=m2\n"), { mode: 0o644 }, signal);
+  const unit = systemd.units.get("etcd.service")!;
+  const why = { code: "service-unjoinable" };
+  await expect(joining?.describe(signal)).rejects.toMatchObject({
+    ...why,
+    message: expect.stringContaining("does not read"),
+  });
+  unit.environmentFiles = `${path} (ignore_errors=no)`;
+  unit.execStart = "{ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --initial-cluster-state=new ; }";
+  await expect(joining?.prepare("01A", "m2=http://m2:2380", signal)).rejects.toMatchObject(why);
+  unit.execStart = "{ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --quota-backend-bytes=1 ; }";
+  await service.hold("01A", signal);
+  await service.stop(signal);
+  await joining?.prepare("01A", "m2=http://m2:2380", signal);
+  expect(host.tree()[path]).toContain('ETCD_INITIAL_CLUSTER_STATE="existing"');
+  await expect(joining?.start("m2=http://m2:2380", signal)).rejects.toMatchObject({ code: "service-held" });
+  await service.release(signal);
+  await joining?.start("m2=http://m2:2380", signal);
+  expect((await service.state(signal)).running).toBe(true);
+  await joining?.finish("01A", signal);
+  expect(host.tree()[path]).toBe("ETCD_NAME=m2\n");
+});
