@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { z } from "zod";
 import type { ObjectEntry } from "../store/store.ts";
 import { maximumCacheBytes, readCacheFile, writeCacheFile } from "./cache-file.ts";
@@ -39,8 +40,8 @@ const headSchema = z.strictObject({
   /** Of everything after the first line. */
   sha256: z.string(),
 });
-/** Object name, stamp, row. */
-const bodySchema = z.array(z.tuple([z.string(), z.string(), z.unknown()]));
+/** Object name, stamp, row: one on each line. */
+const entrySchema = z.tuple([z.string(), z.string(), z.unknown()]);
 
 interface Cached {
   readonly stamp: string;
@@ -56,7 +57,7 @@ export async function openCatalogCache(directory: string, subject: CacheSubject,
   const store = digestOf(Buffer.from(subject.store)).slice(0, 16);
   const file = `${subject.repository}.${store}.json`;
   const read = await readCacheFile(directory, file);
-  const parsed = read.bytes === undefined ? undefined : parseCache(read.bytes, subject);
+  const parsed = read.bytes === undefined ? undefined : await parseCache(read.bytes, subject);
   let problem = read.bytes === undefined ? read.problem : undefined;
   const before = parsed ?? new Map<string, Cached>();
   const after = new Map<string, Cached>();
@@ -97,7 +98,7 @@ export async function openCatalogCache(directory: string, subject: CacheSubject,
     async save(complete) {
       if (!changed && (!complete || after.size === before.size)) return;
       const entries = complete ? after : new Map([...before, ...after]);
-      problem = await writeCacheFile(directory, file, formatCache(entries, subject));
+      problem = await writeCacheFile(directory, file, await formatCache(entries, subject));
     },
   };
 }
@@ -112,7 +113,10 @@ function isSettled({ modifiedMs, tag }: ObjectEntry, nowMs: number): boolean {
   return tag !== undefined || modifiedMs < nowMs - 60_000;
 }
 
-function parseCache(bytes: Buffer, subject: CacheSubject): Map<string, Cached> | undefined {
+/** Between two turns of the event loop: thousands of rows must not keep scrapes and probes waiting. */
+const rowsATurn = 250;
+
+async function parseCache(bytes: Buffer, subject: CacheSubject): Promise<Map<string, Cached> | undefined> {
   const end = bytes.indexOf(0x0a);
   if (end === -1) return undefined;
   try {
@@ -123,22 +127,42 @@ function parseCache(bytes: Buffer, subject: CacheSubject): Map<string, Cached> |
       head.store === subject.store &&
       head.trusted === fingerprint(subject.trusted) &&
       head.sha256 === digestOf(body);
-    if (!usable) return undefined;
-    const entries = bodySchema.parse(JSON.parse(body.toString("utf8")));
-    return new Map(entries.map(([name, stamp, row]) => [name, { stamp, row }]));
+    return usable ? await parseEntries(body) : undefined;
   } catch {
     // Damaged, or of another version: as good as none.
     return undefined;
   }
 }
 
-function formatCache(entries: ReadonlyMap<string, Cached>, subject: CacheSubject): Uint8Array {
-  const lines = [...entries].map(([name, { stamp, row }]) => JSON.stringify([name, stamp, row]));
-  let bytes = lines.reduce((sum, line) => sum + Buffer.byteLength(line) + 2, 1000);
+/** What `formatCache` wrote: a JSON array with one entry on each line. */
+async function parseEntries(body: Buffer): Promise<Map<string, Cached>> {
+  const entries = new Map<string, Cached>();
+  const last = body.lastIndexOf("]");
+  let lines = 0;
+  for (let from = 1; from < last; lines += 1) {
+    const found = body.indexOf(",\n", from);
+    const to = found === -1 ? last : found;
+    const [name, stamp, row] = entrySchema.parse(JSON.parse(body.toString("utf8", from, to)));
+    entries.set(name, { stamp, row });
+    from = to + 2;
+    if (lines % rowsATurn === rowsATurn - 1) await nextTurn();
+  }
+  return entries;
+}
+
+async function formatCache(entries: ReadonlyMap<string, Cached>, subject: CacheSubject): Promise<Uint8Array> {
+  const lines: Buffer[] = [];
+  let bytes = 1000;
+  for (const [name, { stamp, row }] of entries) {
+    const line = Buffer.from(`${JSON.stringify([name, stamp, row])},\n`);
+    bytes += line.length;
+    if (lines.push(line) % rowsATurn === 0) await nextTurn();
+  }
   // Oldest first, as they were asked for: the newest stay.
   let from = 0;
-  for (; bytes > maximumCacheBytes; from += 1) bytes -= Buffer.byteLength(lines[from] ?? "") + 2;
-  const body = Buffer.from(`[${lines.slice(from).join(",\n")}]\n`);
+  for (; bytes > maximumCacheBytes; from += 1) bytes -= lines[from]?.length ?? 0;
+  const inside = Buffer.concat(lines.slice(from));
+  const body = Buffer.concat([Buffer.from("["), inside.subarray(0, -2), Buffer.from("]\n")]);
   const head: z.input<typeof headSchema> = {
     schema: schemaId,
     repository: subject.repository,

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../clock.ts";
 import type { Emit, LifeboatEvent } from "../events.ts";
 import { failpoint } from "../failpoints.ts";
@@ -102,11 +103,15 @@ export async function surveyRetention(deps: ExpireDependencies, signal: AbortSig
     held.push(heldOf(row, known.has(lineage) ? (live.has(lineage) ? "live" : "foreign") : "refused", units));
   }
   const nowMs = storeNowMs ?? clock.now();
+  // Each step takes some ten milliseconds with ten thousand backups, and a scrape may wait.
+  await nextTurn();
   const verdicts =
     deps.policy === undefined
       ? held.map((backup) => ({ held: backup, keep: true, reasons: ["no retention is configured"] }))
       : decideKeep(deps.policy, held, nowMs);
+  await nextTurn();
   const collection = decideCollect(listing, rows, units, deps.bounds, nowMs);
+  await nextTurn();
   const aheadMs = storeNowMs === undefined ? undefined : clock.now() - storeNowMs;
   const survey = { listing, verdicts, collection, storeNowMs, aheadMs };
   const stay = verdicts.filter(({ keep }) => keep).map(({ held: { timeMs } }) => timeMs);
