@@ -329,17 +329,19 @@ async function runDaemon(
   const emit = fanOut([log.listen, metrics.listen, status.listen, health.listen, notifier.listen]);
   emit({ name: "daemon.started", version, cluster, store: (await tools.store()).description });
   const first = await prepare(tools, emit);
+  const access = await readAccess(config, env);
   const controller = new AbortController();
   const stop = AbortSignal.any([outer, controller.signal]);
   await using server = await serveHttp({
     listen: config.http.listen,
-    access: revealAccess(await readAccess(config, env)),
+    access: revealAccess(access),
     metrics,
     livez: () => [health.loop()],
     readyz: () => [health.loop(), health.etcd()],
     status: () => statusPage(status.read(), systemClock.now()),
     onError: (error) => emit({ name: "warning", about: "http", message: `a page could not be made: ${String(error)}` }),
   });
+  emit({ name: "listener.guarded", certificateNotAfterMs: access.tls?.notAfterMs });
   emit({ name: "daemon.ready", listen: server.url });
   stop.addEventListener(
     "abort",
@@ -354,10 +356,11 @@ async function runDaemon(
         const next = openTools(path, version, env);
         requireSchedules(next.loaded);
         refuseRestartOnly(current.tools.loaded.config, next.loaded.config);
-        const access = revealAccess(await readAccess(next.loaded.config, env));
+        const renewed = await readAccess(next.loaded.config, env);
         const prepared = await prepare(next, emit);
         // No backup has to end before a new certificate can be served.
-        server.renew(access);
+        server.renew(revealAccess(renewed));
+        emit({ name: "listener.guarded", certificateNotAfterMs: renewed.tls?.notAfterMs });
         return prepared;
       },
       async work(current, retire, stopped) {
@@ -389,7 +392,7 @@ async function runDaemon(
 }
 
 function revealAccess({ tls, token }: Access): HttpAccess {
-  return { tls: tls === undefined ? undefined : { ...tls, key: tls.key.reveal() }, token: token?.reveal() };
+  return { tls: tls === undefined ? undefined : { cert: tls.cert, key: tls.key.reveal() }, token: token?.reveal() };
 }
 
 /** A configuration with everything opened that it needs at once: what is wrong with it is found before it takes over. */

@@ -44,6 +44,8 @@ export type StoreOperation = (typeof storeOperations)[number];
 export type DaemonEvent =
   | { readonly name: "daemon.started"; readonly version: string; readonly cluster: string; readonly store: string }
   | { readonly name: "daemon.ready"; readonly listen: string | undefined }
+  /** The pages are served with this certificate from now on: at the start, and after a reload. Undefined: without TLS. */
+  | { readonly name: "listener.guarded"; readonly certificateNotAfterMs: number | undefined }
   | { readonly name: "daemon.stopping"; readonly reason: string }
   | { readonly name: "daemon.stopped"; readonly exitStatus: number };
 

@@ -8,7 +8,8 @@ import { readSecret, type Redacted, whyUnreadable } from "./secrets.ts";
 
 /** What guards the pages of the daemon, as it was read. */
 export interface Access {
-  readonly tls: { readonly cert: string; readonly key: Redacted } | undefined;
+  /** `notAfterMs`: until when the certificate is valid; undefined where its date cannot be read. */
+  readonly tls: { readonly cert: string; readonly key: Redacted; readonly notAfterMs: number | undefined } | undefined;
   readonly token: Redacted | undefined;
 }
 
@@ -27,7 +28,17 @@ export async function readAccess({ http }: Config, env: Environment): Promise<Ac
   }
   const stranger = whyUnfitPair(cert, key.reveal());
   if (stranger !== undefined) throw new Fault("config-invalid", `http.tls.key ${stranger} (${http.tls.cert})`);
-  return { tls: { cert, key }, token };
+  return { tls: { cert, key, notAfterMs: notAfterOf(cert) }, token };
+}
+
+function notAfterOf(cert: string): number | undefined {
+  try {
+    const timeMs = Date.parse(new X509Certificate(cert).validTo);
+    return Number.isNaN(timeMs) ? undefined : timeMs;
+  } catch {
+    // What the certificate is, is told where it is used.
+    return undefined;
+  }
 }
 
 /** As long as `openssl rand -hex 16` makes it; anything shorter can be tried out. */

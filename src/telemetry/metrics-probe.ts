@@ -24,7 +24,7 @@ export function openProbeMetrics({ define, cluster }: MetricScope): Emit {
   );
   const certificate = define.gauge(
     "tls_certificate_not_after_timestamp_seconds",
-    "Until when a certificate is valid: the one that the member shows (server), ours (client), and of our CAs the one that ends first (ca).",
+    "Until when a certificate is valid: the one that the member shows (server), ours towards etcd (client), of our CAs the one that ends first (ca), and that of this page (listener).",
     ["cluster", "purpose", "member"],
   );
   const term = define.gauge("etcd_raft_term", "The member's raft term; it grows with each election.", labels);
@@ -132,6 +132,9 @@ export function openProbeMetrics({ define, cluster }: MetricScope): Emit {
       case "certificates.observed":
         setOrRemove(certificate, { cluster, purpose: "client", member: "" }, toSeconds(event.clientNotAfterMs));
         setOrRemove(certificate, { cluster, purpose: "ca", member: "" }, toSeconds(event.caNotAfterMs));
+        break;
+      case "listener.guarded":
+        setOrRemove(certificate, { cluster, purpose: "listener", member: "" }, toSeconds(event.certificateNotAfterMs));
         break;
       default: // told elsewhere
     }

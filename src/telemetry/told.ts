@@ -66,6 +66,7 @@ const run = { run: "text", trigger: "text", schedule: "text", slotMs: "time" } a
 const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
   "daemon.started": { level: "info", fields: { version: "text", cluster: "text", store: "text" } },
   "daemon.ready": { level: "info", fields: { listen: "text" } },
+  "listener.guarded": { level: "debug", fields: { certificateNotAfterMs: "time" } },
   "daemon.stopping": { level: "info", fields: { reason: "text" } },
   "daemon.stopped": { level: (e) => (e.exitStatus === 0 ? "info" : "error"), fields: { exitStatus: "number" } },
 

@@ -261,6 +261,9 @@ describe("while all is well", () => {
     expect(await servedCertificate()).not.toBe(before);
     expect((await daemon.page("/metrics", oldToken)).status).toBe(401);
     expect((await daemon.page("/metrics")).status).toBe(200);
+    const purpose = 'purpose="listener"';
+    const notAfter = await daemon.metric("lifeboat_tls_certificate_not_after_timestamp_seconds", purpose);
+    expect(notAfter).toBeGreaterThan(Date.now() / 1000);
     const up = 'up{job="etcd-lifeboat"}';
     const scrapedSince = `${up} == 1 and timestamp(${up}) > ${Date.now() / 1000}`;
     await expect.poll(async () => (await monitoring.ask(scrapedSince)).length, patient).toBe(1);

@@ -917,6 +917,22 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
       ],
     },
     {
+      promise: "ten days are left for the page of one daemon of two",
+      series: {
+        [of("tls_certificate_not_after_timestamp_seconds", { purpose: "listener", member: "" }, "a")]: hold(
+          864_000,
+          100,
+        ),
+        [of("tls_certificate_not_after_timestamp_seconds", { purpose: "listener", member: "" }, "b")]: hold(8e6, 100),
+      },
+      atMinute: 70,
+      fires: fires(
+        "warning",
+        { ...prod, purpose: "listener" },
+        "The listener certificate, cluster prod, is valid for 9d 22h 50m 0s only.",
+      ),
+    },
+    {
       promise: "two days are left for ours",
       series: {
         [of("tls_certificate_not_after_timestamp_seconds", { purpose: "client", member: "" })]: hold(172_800, 100),

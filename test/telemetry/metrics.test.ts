@@ -671,12 +671,14 @@ test("certificates of ours, the disks' pressure and the store's answers have the
   const { tell, read: series } = open();
   tell(
     samples["certificates.observed"],
+    samples["listener.guarded"],
     samples["pressure.observed"],
     samples["store.observed"],
     samples["store.probed"],
   );
   await expectSeries(series, {
     'tls_certificate_not_after_timestamp_seconds{purpose="client",member=""}': Date.UTC(2026, 8, 1) / 1000,
+    'tls_certificate_not_after_timestamp_seconds{purpose="listener",member=""}': Date.UTC(2026, 8, 1) / 1000,
     'tls_certificate_not_after_timestamp_seconds{purpose="ca",member=""}': Date.UTC(2035, 2, 1) / 1000,
     disk_pressure_waiting_seconds_total: 960,
     disk_pressure_stalled_seconds_total: 180,

@@ -37,6 +37,7 @@ export const upMember = {
 export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { readonly name: N }> } = {
   "daemon.started": { name: "daemon.started", version: "0.1.0", cluster: "prod", store: "s3 etcd-backups/prod" },
   "daemon.ready": { name: "daemon.ready", listen: "http://127.0.0.1:9979" },
+  "listener.guarded": { name: "listener.guarded", certificateNotAfterMs: Date.UTC(2026, 8, 1) },
   "daemon.stopping": { name: "daemon.stopping", reason: "SIGTERM" },
   "daemon.stopped": { name: "daemon.stopped", exitStatus: 0 },
   "config.reloading": { name: "config.reloading" },
