@@ -54,8 +54,20 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
     if (found.learner) warnings.push(`${member} was a learner; it is restored as a voter`);
     targets.push({ host, name: member, peerUrls: found.peerUrls });
   }
-  if (facts.live !== undefined) tellDifferences(facts.live.members, facts.source.members, warnings);
+  if (facts.live !== undefined && isStrange(facts.live.members, facts.source.members)) {
+    refusals.push({
+      message: `${facts.source.name} is of another cluster: its members were ${namesOf(facts.source.members)}, and this one's are ${namesOf(facts.live.members)}`,
+      hint: "take one of this cluster (etcd-lifeboat list); another cluster's is brought here by --as-new alone",
+    });
+  } else if (facts.live !== undefined) tellDifferences(facts.live.members, facts.source.members, warnings);
   return targets;
+}
+
+/** Neither a name nor a peer URL in common: clusters that grew out of one another keep some. */
+function isStrange(live: readonly ListedMember[], then: readonly ListedMember[]): boolean {
+  if (then.length === 0) return false;
+  const known = new Set(live.flatMap(({ name, peerUrls }) => [name, ...peerUrls]));
+  return !then.some(({ name, peerUrls }) => [name, ...peerUrls].some((word) => known.has(word)));
 }
 
 function namesOf(members: readonly ListedMember[]): string {

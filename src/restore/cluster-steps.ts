@@ -20,8 +20,21 @@ export function lockStep(work: HostWork): StepHandler {
       await work.takeLock(signal);
       return undefined;
     },
-    undo: async (_step, _context, signal) => await work.releaseLock(signal),
+    didNothing: isOthers,
+    async undo(_step, _context, signal) {
+      try {
+        await work.releaseLock(signal);
+      } catch (error) {
+        // It was taken away, and there is nothing of ours to release.
+        if (!isOthers(error)) throw error;
+      }
+    },
   };
+}
+
+/** Somebody else has the lock, or holds everybody up. */
+function isOthers(error: unknown): boolean {
+  return isFault(error, "locked", "paused");
 }
 
 export function unlockStep(work: HostWork): StepHandler {

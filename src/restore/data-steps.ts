@@ -2,7 +2,7 @@ import type { BuiltFile } from "../datadir/datadir.ts";
 import { Fault } from "../faults.ts";
 import { partOf, type Host, type SentFile } from "../host/host.ts";
 import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
-import { textOf } from "./service-steps.ts";
+import { bringEtcdDown, requireEtcdStopped, textOf } from "./service-steps.ts";
 import type { RestoreWork } from "./work.ts";
 
 /**
@@ -146,6 +146,7 @@ export function swapStep(work: RestoreWork): StepHandler {
     async perform(step, _context, signal) {
       const { host } = work.host(step.host ?? "");
       const places = placesOf(step);
+      await requireEtcdStopped(work, step, signal);
       // The log first: a member directory without its log does not start, one beside a foreign log starts and lies.
       await swapWal(host, places, signal);
       await swapData(host, places, signal);
@@ -154,6 +155,7 @@ export function swapStep(work: RestoreWork): StepHandler {
     async undo(step, _context, signal) {
       const { host } = work.host(step.host ?? "");
       const places = placesOf(step);
+      await bringEtcdDown(work, step, signal);
       await swapDataBack(host, places, signal);
       await swapWalBack(host, places, signal);
     },

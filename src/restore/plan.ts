@@ -328,14 +328,23 @@ export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
     live:
       live === undefined
         ? null
-        : { clusterId: live.clusterId.toString(16), members: live.members.map(({ name }) => name) },
+        : {
+            clusterId: live.clusterId.toString(16),
+            members: live.members.map(({ name }) => name),
+            quorum: live.quorum,
+          },
     hosts: hosts.map(({ name, etcd, services }) => ({
       name,
       member: etcd?.member ?? null,
       data: etcd?.dataDirectory ?? null,
       wal: etcd?.walDirectory ?? null,
       hasMember: etcd?.hasMember ?? false,
-      services: services.map((service) => service.name),
+      // What is to run afterwards is what ran before.
+      services: [...services, ...(etcd === undefined ? [] : [etcd.service])].map((service) => ({
+        name: service.name,
+        running: service.running,
+        heldBy: service.heldBy ?? null,
+      })),
     })),
   };
 }

@@ -111,7 +111,7 @@ export async function executeRestore(
       const { id, cluster, operation } = journal.plan;
       await onFailure({ operation, id, cluster, message: error.message });
     }
-    if (isFault(error, "runbook-refused", "interrupted")) await work.removeWork();
+    if (isFault(error, "runbook-refused", "interrupted", "locked", "paused")) await work.removeWork();
     throw error;
   }
 }

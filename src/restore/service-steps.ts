@@ -85,7 +85,8 @@ export function startEtcd(work: HostWork): StepHandler {
   };
   return {
     check: async (step, _context, signal) => await check(step, signal),
-    async perform(step, _context, signal) {
+    async perform(step, { left }, signal) {
+      await requireClientsStopped(work, left, signal);
       const { service } = work.etcdOf(step.host ?? "");
       await service.release(signal);
       await service.start(signal);
@@ -97,6 +98,39 @@ export function startEtcd(work: HostWork): StepHandler {
       await bringDown(work, service, signal);
     },
   };
+}
+
+/** What this operation stopped must still be so: a client that came back would be answered by members that nobody has verified yet. */
+async function requireClientsStopped(work: HostWork, left: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+  for (const step of work.plan.steps) {
+    if (step.kind !== "stop-service" || left.has(step.host ?? "")) continue;
+    const service = serviceOf(work, step);
+    const { running, detail } = await service.state(signal);
+    if (running) throw runsAgain("clients-talk", `${service.name} on ${step.host ?? ""}`, detail);
+  }
+}
+
+/** Nobody may write into what is moved: neither the member's own service nor a process that nobody listed. */
+export async function requireEtcdStopped(work: HostWork, step: RunbookStep, signal: AbortSignal): Promise<void> {
+  const host = step.host ?? "";
+  const { running, detail } = await work.etcdOf(host).service.state(signal);
+  if (running) throw runsAgain("service-failed", `etcd on ${host}`, detail);
+  const holders = await work.host(host).host.holders(`${textOf(step, "data")}/member/snap/db`, signal);
+  if (holders.length > 0)
+    throw runsAgain("service-failed", `etcd on ${host}`, `process ${holders.join(", ")} has the database open`);
+}
+
+function runsAgain(code: "clients-talk" | "service-failed", what: string, detail: string): Fault {
+  return new Fault(code, `${what} runs again, and must not: ${detail}`, {
+    hint: "find out who started it, and stop it",
+  });
+}
+
+/** For the way back, on which a member that was started by somebody else is in the way as well. */
+export async function bringEtcdDown(work: HostWork, step: RunbookStep, signal: AbortSignal): Promise<void> {
+  const { service } = work.etcdOf(step.host ?? "");
+  if ((await service.state(signal)).running) await bringDown(work, service, signal);
+  await requireEtcdStopped(work, step, signal);
 }
 
 function serviceOf(work: HostWork, step: RunbookStep): Service {

@@ -24,7 +24,7 @@ export interface ExecuteDependencies {
  * Executes the plan of a journal. `run` and `resume` walk forward: what is done stays, everything else is checked, performed and checked again. `rollback` walks backward and
  * undoes whatever was begun. Each of them may be interrupted at any instant and called again, also the other way.
  * Rejects with `runbook-refused` when it stopped before anything was changed, with `runbook-stopped` amid changes (also when it was interrupted), with
- * `rollback-too-late` as a handler says it, and with `interrupted` when nothing was changed yet. What is no Fault comes out as it is.
+ * `rollback-too-late` as a handler says it, and with `interrupted`, `locked` and `paused` when nothing was changed yet. What is no Fault comes out as it is.
  */
 export async function execute(
   journal: Journal,
@@ -181,7 +181,10 @@ async function forward(run: Run, step: RunbookStep): Promise<void> {
     await done(true, result ?? after.result);
   } catch (error) {
     if (await giveHostUp(run, step, error)) return;
-    throw await failed(run, step, "failed", error, clock.elapsed() - startedMs);
+    const failure = await failed(run, step, "failed", error, clock.elapsed() - startedMs);
+    const untouched = before?.touched !== true && isFault(error) && deps.handlers[step.kind]?.didNothing?.(error);
+    if (untouched === true) await journal.append({ kind: "undone", step: step.id, timeMs: clock.now() });
+    throw failure;
   }
 }
 
@@ -331,7 +334,8 @@ function stopFault({ journal }: Run, mode: RunbookMode, changed: boolean, thrown
   const step = thrown instanceof StepFailure ? thrown.step : undefined;
   const reason = thrown instanceof StepFailure ? thrown.reason : thrown;
   if (!isFault(reason) || reason.code === "rollback-too-late") return reason;
-  if (!changed && reason.code === "interrupted") return reason;
+  // Whoever has to wait is told that he has to, and not that something failed.
+  if (!changed && ["interrupted", "locked", "paused"].includes(reason.code)) return reason;
   const what = mode === "rollback" ? `the rollback of ${plan.operation} ${plan.id}` : `${plan.operation} ${plan.id}`;
   const where = step === undefined ? "" : ` before ${step.title}`;
   const again = `etcd-lifeboat ${plan.operation}`;

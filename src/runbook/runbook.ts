@@ -1,3 +1,5 @@
+import type { Fault } from "../faults.ts";
+
 /** The words of a runbook: a plan of steps, those who can check and perform them, and what came of it. Nothing here knows etcd. */
 
 export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
@@ -72,6 +74,8 @@ export interface StepHandler {
   check(step: RunbookStep, context: StepContext, signal: AbortSignal): Promise<StepCheck>;
   /** Makes the condition true; a check follows. Its result comes before the check's. */
   perform(step: RunbookStep, context: StepContext, signal: AbortSignal): Promise<JsonObject | undefined>;
+  /** Whether a failure of the first `perform` means that it did nothing at all. Absent: it never means that. */
+  didNothing?(fault: Fault): boolean;
   /** Takes back what `perform` did, or began. Absent: there is nothing to take back. Throws `rollback-too-late` where that may no longer be. */
   undo?(step: RunbookStep, context: StepContext, signal: AbortSignal): Promise<void>;
   /** Whether it is taken back; looked at after `undo`. Absent: `undo` is believed. */

@@ -46,7 +46,17 @@ describe("the model notices", patient, () => {
   const planted: readonly (readonly [string, ModelOptions, RegExp])[] = [
     [
       "data that is moved under a running etcd",
-      { members: 3, breakPlan: (plan) => move(plan, "swap", "stop-etcd") },
+      {
+        members: 1,
+        breakDeps: (deps) =>
+          eachHost(deps, (open) => {
+            if (open.etcd === undefined) return open;
+            const { service } = open.etcd;
+            const stop = async (): Promise<void> => await Promise.resolve();
+            const state = async (signal: AbortSignal) => ({ ...(await service.state(signal)), running: false });
+            return { ...open, etcd: { ...open.etcd, service: { ...service, stop, state } } };
+          }),
+      },
       /was moved under its running etcd/,
     ],
     [

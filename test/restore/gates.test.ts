@@ -40,6 +40,22 @@ suite("who will be a member", () => {
     expect(preflight.warnings.join()).toContain("m2 had the peer URLs https://old.example:2380 in the backup");
   });
 
+  test("a backup of another cluster is refused, also one with as many members", () => {
+    const strange = ["a1", "a2", "a3"].map((name) => ({
+      name,
+      peerUrls: [`https://${name}.elsewhere:2380`],
+      clientUrls: [`https://${name}.elsewhere:2379`],
+      learner: false,
+    }));
+    const told = refused(judge({ source: sourceFacts({ members: strange }) }));
+    expect(told).toMatch(/is of another cluster: its members were a1, a2, a3, and this one's are m1, m2, m3/);
+    // Members that were replaced one by one, and a file that names none.
+    const [first] = strange;
+    const grown = [...sourceFacts().members.slice(0, 1), ...(first === undefined ? [] : [first])];
+    expect(refused(judge({ source: sourceFacts({ members: grown }) }))).toBe("");
+    expect(refused(judge({ source: sourceFacts({ members: [] }) }))).toBe("");
+  });
+
   test("where nobody answers the backup's members count", () => {
     const preflight = judge({ live: undefined, liveFault: "nobody answers" });
     expect(preflight.refusals).toEqual([]);

@@ -10,9 +10,10 @@ import type { Store } from "../../src/store/store.ts";
 import { formatId } from "../../src/repository/documents.ts";
 import { createLineage } from "../../src/repository/lineage.ts";
 import { createRepository } from "../../src/repository/identity.ts";
+import type { LockScope } from "../../src/repository/lock.ts";
 import type { HookPhase } from "../../src/restore/facts.ts";
 import type { OpenHost, RestoreDependencies } from "../../src/restore/restore.ts";
-import { executeRestore, prepareRestore } from "../../src/restore/run.ts";
+import { executeRestore, prepareRestore, refuseStalePlan } from "../../src/restore/run.ts";
 import type { Source } from "../../src/restore/source.ts";
 import type { Outcome, RunbookMode, RunbookPlan } from "../../src/runbook/runbook.ts";
 import { standingOf } from "../../src/runbook/standing.ts";
@@ -47,6 +48,7 @@ export interface ModelOptions {
   readonly repository?: boolean;
   /** Instants that an API server runs before it asks etcd for the first time; none by default. */
   readonly clientsWait?: number;
+  readonly acceptRebootRisk?: boolean;
   readonly hooks?: readonly HookPhase[];
   /** What a hook does, told which units run then, on all hosts. */
   readonly hook?: (phase: string, running: readonly string[]) => string | undefined;
@@ -139,6 +141,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
   let elapsedMs = 0;
   let busy = false;
   let silent = false;
+  let strangerTalks = false;
   let away = false;
 
   const etcd = fakeEtcd({
@@ -205,6 +208,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
 
   /** Every API server that runs reads, and writes. */
   const serveClients = (): void => {
+    if (strangerTalks) for (const at of hosts.values()) if (at.etcd !== undefined) at.etcd.calls += 1;
     for (const at of hosts.values()) at.awake = runs(at, "kube-apiserver.service") ? at.awake + 1 : 0;
     if (silent) return;
     const generation = hasQuorum();
@@ -408,6 +412,15 @@ export async function openModel(options: ModelOptions, scratch: string) {
   const observe = { endpoints: [], overrides: new Map(), memberTimeoutMs: 120_000 };
   // Its renewals are no part of this: no time passes for it.
   const still = steeredClock(nowMs);
+  const lock: LockScope = {
+    store: watchedStore,
+    cluster: "prod",
+    prefix: "coordination",
+    clock: still,
+    newId,
+    author: { host: "here", user: "root", pid: 1, version: "0.0.0" },
+    describe,
+  };
   const built = fakeBuilder({ revision: sourceRevision, hash });
   const backup = {
     cluster: "prod",
@@ -472,19 +485,12 @@ export async function openModel(options: ModelOptions, scratch: string) {
       options.repository === true
         ? {
             id: repository,
-            lock: {
-              store: watchedStore,
-              cluster: "prod",
-              prefix: "coordination",
-              clock: still,
-              newId,
-              author: { host: "here", user: "root", pid: 1, version: "0.0.0" },
-              describe,
-            },
+            lock,
             backup,
           }
         : undefined,
     hook: async (phase) => {
+      sync();
       instant(`the hook ${phase}`);
       const running = units.filter((unit) => [...hosts.values()].some((at) => runs(at, unit)));
       return await Promise.resolve(options.hook?.(phase, running));
@@ -499,6 +505,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
   sync();
   const wanted = request({
     hooks: options.hooks ?? [],
+    acceptRebootRisk: options.acceptRebootRisk === true,
     ...(options.repository !== true && { lineage: undefined, acceptUnproven: true }),
   });
   const prepared = await prepareRestore(deps, wanted, undefined, describe, () => undefined, never);
@@ -575,6 +582,19 @@ export async function openModel(options: ModelOptions, scratch: string) {
 
   return {
     plan: planned,
+    /** What the plan was made of, and a look at what is true now. */
+    prepared,
+    refuseStalePlan: async () => await refuseStalePlan(deps, prepared, never),
+    host: (name: string): { readonly host: FakeHost; readonly systemd: ReturnType<typeof fakeSystemd> } => {
+      const found = hosts.get(name);
+      if (found === undefined) throw new Error(`there is no ${name}`);
+      return found;
+    },
+    /** A client that nobody has listed begins to talk to etcd, or ends. */
+    talk: (does: boolean): void => void (strangerTalks = does),
+    /** The lock, as other processes see it. */
+    lock,
+    tree: () => Object.fromEntries([...hosts].map(([name, at]) => [name, at.host.tree()])),
     violations,
     events,
     labels,

@@ -1,0 +1,200 @@
+import { expect, test } from "vitest";
+import { Fault, type FaultCode } from "../../src/faults.ts";
+import { acquireLock } from "../../src/repository/lock.ts";
+import type { RestoreDependencies } from "../../src/restore/restore.ts";
+import { openModel, openScratch, type Model } from "./model.ts";
+
+/** What a restore refuses, and what it meets on its way: with what helps, its exit status, and nothing touched or everything put back. */
+
+const never = new AbortController().signal;
+
+function expectFault(outcome: unknown, code: FaultCode, exitStatus: number, message: RegExp, hint: RegExp): void {
+  expect(outcome).toBeInstanceOf(Fault);
+  expect(outcome).toMatchObject({
+    code,
+    exitStatus,
+    message: expect.stringMatching(message),
+    hint: expect.stringMatching(hint),
+  });
+}
+
+/** It stopped amid changes; both ways out lead somewhere whole. */
+async function expectWaysOut(open: () => Promise<Model>, stop: (model: Model) => Promise<void>): Promise<void> {
+  for (const after of ["resume", "rollback"] as const) {
+    const model = await open();
+    await stop(model);
+    expect(await model.process(after)).toMatchObject({ kind: after === "resume" ? "done" : "rolled-back" });
+    model.mustBe(after === "resume" ? "new" : "old", after === "resume" ? "done" : "rolled-back");
+    expect(model.violations).toEqual([]);
+  }
+}
+
+test("the second of two operators is refused with the name of the first, and touches nothing", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1, repository: true }, scratch.directory);
+  const author = { host: "bastion", user: "alice", pid: 7, version: "0.0.0" };
+  const held = await acquireLock({ ...model.lock, author }, "restore", false, never, "01JQ0000000000000000000000");
+  const before = model.tree();
+  const refused = await model.process("run");
+  expectFault(refused, "locked", 11, /alice/, /wait until it is done/);
+  expect(model.tree()).toEqual(before);
+  model.pass();
+  expect(model.violations).toEqual([]);
+  // It is over: neither this operation nor the other one is in anybody's way.
+  expectFault(await model.process("resume"), "runbook-refused", 4, /nothing to resume/, /begin a new one/);
+  await held[Symbol.asyncDispose]();
+});
+
+test("a lock that was taken away amid changes stops it, and it can be taken up again", async () => {
+  using scratch = openScratch();
+  await expectWaysOut(
+    async () => await openModel({ members: 1, repository: true }, scratch.directory),
+    async (model) => {
+      const other = { ...model.lock, author: { host: "bastion", user: "alice", pid: 7, version: "0.0.0" } };
+      expect(await model.process("run", 200)).toBe("died");
+      const resumed = acquireLock(other, "restore", false, never, "01JQ0000000000000000000000");
+      await expect(resumed).rejects.toMatchObject({ code: "locked" });
+    },
+  );
+});
+
+test("a plan is stale when anything that it was made of is otherwise, and nothing is touched", async () => {
+  using scratch = openScratch();
+  const changes: readonly (readonly [string, (model: Model) => void])[] = [
+    ["an API server was stopped", (model) => model.host("h1").systemd.kill("kube-apiserver.service")],
+    ["a member was stopped, and with it the quorum", (model) => model.host("h1").systemd.kill("etcd.service")],
+    ["the member's data is gone", (model) => void model.host("h1").host.removeTree("/var/lib/etcd/member", never)],
+  ];
+  const fresh = await openModel({ members: 1 }, scratch.directory);
+  await expect(fresh.refuseStalePlan()).resolves.toBeUndefined();
+  for (const [what, change] of changes) {
+    const model = await openModel({ members: 1 }, scratch.directory);
+    change(model);
+    await Promise.resolve();
+    const before = model.tree();
+    const refused: unknown = await model.refuseStalePlan().catch((error: unknown) => error);
+    expect(refused, what).toMatchObject({ code: "plan-stale" });
+    expectFault(refused, "plan-stale", 4, /not what they were/, /plan again/);
+    expect(model.tree()).toEqual(before);
+  }
+});
+
+test("a disk that is full when the new data comes stops it before anything is moved", async () => {
+  using scratch = openScratch();
+  await expectWaysOut(
+    async () => await openModel({ members: 3 }, scratch.directory),
+    async (model) => {
+      const { host } = model.host("h2");
+      host.freeBytes = 1;
+      const stopped = await model.process("run");
+      expectFault(stopped, "runbook-stopped", 5, /no room/, /--resume .*--rollback/);
+      host.freeBytes = 2 ** 40;
+      // Nobody was stopped yet.
+      expect(model.host("h1").systemd.units.get("kube-apiserver.service")?.active).toBe("active");
+    },
+  );
+});
+
+test("a client that nobody listed is heard, etcd goes on, and nothing is moved", async () => {
+  using scratch = openScratch();
+  await expectWaysOut(
+    async () => await openModel({ members: 3 }, scratch.directory),
+    async (model) => {
+      model.talk(true);
+      const stopped = await model.process("run");
+      expectFault(stopped, "runbook-stopped", 5, /somebody still talks to etcd: m1 answered/, /stop that client/);
+      expect(model.host("h1").host.tree()["/var/lib/etcd/member/snap/db"]).toMatch(/^old/);
+      expect(model.host("h1").systemd.units.get("etcd.service")?.active).toBe("active");
+      model.talk(false);
+    },
+  );
+});
+
+test("a hook that lies, saying that it stopped what goes on talking, is not believed", async () => {
+  using scratch = openScratch();
+  const told: string[] = [];
+  const options = {
+    members: 1,
+    hooks: ["before-stop-api-servers"],
+    hook: (phase: string) => void told.push(phase),
+  } as const;
+  await expectWaysOut(
+    async () => await openModel(options, scratch.directory),
+    async (model) => {
+      model.talk(true);
+      expectFault(await model.process("run"), "runbook-stopped", 5, /still talks/, /stop that client/);
+      model.talk(false);
+    },
+  );
+  expect(told.length).toBeGreaterThan(0);
+});
+
+/** Nothing keeps the API servers from coming back. */
+function unheld(deps: RestoreDependencies): RestoreDependencies {
+  return {
+    ...deps,
+    hosts: deps.hosts.map((open) => ({
+      ...open,
+      services: open.services.map((one) => ({
+        ...one,
+        service: { ...one.service, canHold: false },
+      })),
+    })),
+  };
+}
+
+test("an API server that comes back while the data is exchanged meets no restored member", async () => {
+  using scratch = openScratch();
+  for (const after of ["resume", "rollback"] as const) {
+    let comesBack = true;
+    const start = (): undefined => {
+      if (comesBack) model.host("h1").systemd.start("kube-apiserver.service");
+    };
+    const options = { members: 1, hooks: ["before-start-etcd"], hook: start, breakDeps: unheld } as const;
+    const model: Model = await openModel({ ...options, acceptRebootRisk: true }, scratch.directory);
+    const stopped = await model.process("run");
+    expectFault(
+      stopped,
+      "runbook-stopped",
+      5,
+      /kube-apiserver on h1 runs again, and must not/,
+      /find out who started it/,
+    );
+    expect(model.host("h1").systemd.units.get("etcd.service")?.active).toBe("inactive");
+    comesBack = false;
+    expect(await model.process(after)).toMatchObject({ kind: after === "resume" ? "done" : "rolled-back" });
+    // That it ran while the data was exchanged is what was done to it here; nobody was answered.
+    expect(model.violations.filter((violation) => !violation.includes("while the cluster is half restored"))).toEqual(
+      [],
+    );
+  }
+});
+
+test("an etcd that somebody starts while it is stopped has nothing moved under it, forward or back", async () => {
+  using scratch = openScratch();
+  const unheldEtcd = (deps: RestoreDependencies): RestoreDependencies => ({
+    ...deps,
+    hosts: deps.hosts.map((open) => ({
+      ...open,
+      etcd: open.etcd && { ...open.etcd, service: { ...open.etcd.service, canHold: false } },
+    })),
+  });
+  for (const phase of ["after-stop-etcd", "before-start-etcd"] as const) {
+    for (const after of ["resume", "rollback"] as const) {
+      let comesBack = true;
+      const hook = (): undefined => {
+        if (!comesBack) return;
+        model.host("h1").systemd.start("etcd.service");
+        if (phase === "before-start-etcd") throw new Fault("hook-failed", "and the hook fails");
+      };
+      const options = { members: 1, hooks: [phase], hook, breakDeps: unheldEtcd, acceptRebootRisk: true } as const;
+      const model: Model = await openModel(options, scratch.directory);
+      const expected = phase === "after-stop-etcd" ? /etcd on h1 runs again/ : /and the hook fails/;
+      expect(await model.process("run")).toMatchObject({ message: expect.stringMatching(expected) });
+      comesBack = false;
+      expect(await model.process(after)).toMatchObject({ kind: after === "resume" ? "done" : "rolled-back" });
+      // A reboot would start it: that risk was accepted.
+      expect(model.violations.filter((violation) => !violation.includes("a reboot of h1 would start"))).toEqual([]);
+    }
+  }
+});
