@@ -92,6 +92,13 @@ const rows: readonly Row[] = [
         : "without a majority of voters that see each other, etcd answers no such call",
   },
   {
+    // As UNAVAILABLE: etcd's own check before a change of members (server.go, strict reconfig check).
+    text: /etcdserver: (unhealthy cluster|re-configuration failed)/,
+    code: "etcd-refused",
+    message: (asked, details) => `${who(asked)} lets no member come or go now: ${details}`,
+    hint: () => "every other member must have started and be connected for some seconds",
+  },
+  {
     text: /larger than max/,
     call: "Snapshot",
     code: "snapshot-broken",

@@ -36,6 +36,7 @@ test.each<[status, string, FaultCode, RegExp]>([
   [status.FAILED_PRECONDITION, "etcdserver: rpc not supported for learner", "etcd-unsupported", /learner/],
   [status.UNAVAILABLE, "etcdserver: request timed out", "etcd-timeout", /request timed out/],
   [status.UNAVAILABLE, "etcdserver: no leader", "etcd-timeout", /no leader/],
+  [status.UNAVAILABLE, "etcdserver: unhealthy cluster", "etcd-refused", /lets no member come or go now/],
   [status.RESOURCE_EXHAUSTED, "etcdserver: too many requests", "etcd-refused", /too many/],
   [status.UNIMPLEMENTED, "unknown service etcdserverpb.Maintenance", "etcd-not-etcd", /unknown service/],
   [status.UNIMPLEMENTED, "Received HTTP status code 404", "etcd-not-etcd", /404/],
