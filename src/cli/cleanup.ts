@@ -33,7 +33,7 @@ export async function cleanupCommand(
         removed.push({ host, path, bytes });
         if (options.json !== true) console.out(`removed ${escapeControls(path)} of ${host}, ${formatBytes(bytes)}\n`);
       };
-      await executeCleanup(deps, journals, plan, onRemoved, signal);
+      await executeCleanup(deps, journals, { plan, only: operation }, onRemoved, signal);
     }
     if (options.json === true) printJson(console, { schema: "etcd-lifeboat/cleanup/v1", ...documentOf(plan), removed });
     if (refusal !== undefined) throw new Fault("cleanup-refused", refusal.message, { hint: refusal.hint });

@@ -72,13 +72,33 @@ export async function findAsides(
         found.push({ ...of, current: places.current, paths });
       }
     }
-    const { dataDirectory } = etcd;
-    for (const name of (await host.list(dataDirectory, signal)) ?? []) {
-      const path = `${dataDirectory}/${name}`;
-      if (name.startsWith(`member.${prefix}`) && !known.has(path)) strange.push({ host: host.name, path });
-    }
+    for (const path of await namedLikeAsides(host, etcd, signal))
+      if (!known.has(path)) strange.push({ host: host.name, path });
   }
   return { found, strange };
+}
+
+/** Everything in, and beside, the member's directories that has a name as a restore or restore-member gives it. */
+async function namedLikeAsides(
+  host: Host,
+  { dataDirectory, walDirectory }: NonNullable<HostDependencies["hosts"][number]["etcd"]>,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const places = [{ directory: dataDirectory, before: "member." }];
+  if (walDirectory !== undefined) {
+    const cut = walDirectory.lastIndexOf("/");
+    places.push(
+      { directory: walDirectory, before: "" },
+      { directory: walDirectory.slice(0, cut), before: `${walDirectory.slice(cut + 1)}.` },
+    );
+  }
+  const found: string[] = [];
+  for (const { directory, before } of places) {
+    const names = (await host.list(directory === "" ? "/" : directory, signal)) ?? [];
+    const like = names.filter((name) => [prefix, removingPrefix].some((one) => name.startsWith(`${before}${one}`)));
+    found.push(...like.map((name) => `${directory}/${name}`));
+  }
+  return found;
 }
 
 interface Place {

@@ -1,10 +1,12 @@
+import { createHash } from "node:crypto";
 import { observeCluster } from "../cluster/observe.ts";
 import { Fault, isFault } from "../faults.ts";
+import type { Host } from "../host/host.ts";
 import { listRepository, readHistories } from "../repository/catalog.ts";
 import { judgeHistory } from "../repository/lineage.ts";
 import { acquireLock } from "../repository/lock.ts";
 import { newestProven } from "../repository/proven.ts";
-import type { JournalRecord, Journals } from "../runbook/journal.ts";
+import type { Journal, JournalRecord, Journals } from "../runbook/journal.ts";
 import { isUnfinished } from "../runbook/standing.ts";
 import { liveHistory } from "../snapshot/backup.ts";
 import { findAsides, type Aside, type Asides } from "./asides.ts";
@@ -26,6 +28,17 @@ export async function planCleanup(
   only: string | undefined,
   signal: AbortSignal,
 ): Promise<CleanupPlan> {
+  return await look(deps, journals, only, new Set(), signal);
+}
+
+/** `own`: the operations whose journals this very clean-up has open. */
+async function look(
+  deps: HostDependencies,
+  journals: Pick<Journals, "list">,
+  only: string | undefined,
+  own: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<CleanupPlan> {
   const records = await journals.list(signal);
   const { found: all, strange } = await findAsides(deps, records, signal);
   const found = all.filter(({ operation }) => only === undefined || operation === only);
@@ -35,16 +48,16 @@ export async function planCleanup(
     });
   }
   const refusals: Refusal[] = [];
-  judgeOperations(records, refusals);
+  judgeOperations(records, own, refusals);
   await judgeHosts(deps, found, refusals, signal);
   const backup = await judgeCluster(deps, records, found, refusals, signal);
   return { found, strange, refusals: found.length === 0 ? [] : refusals, backup };
 }
 
-function judgeOperations(records: readonly JournalRecord[], refusals: Refusal[]): void {
+function judgeOperations(records: readonly JournalRecord[], own: ReadonlySet<string>, refusals: Refusal[]): void {
   for (const record of records) {
     const { id, operation } = record.plan;
-    if (!isUnfinished(record) && record.executing === undefined) continue;
+    if (!isUnfinished(record) && (record.executing === undefined || own.has(id))) continue;
     refusals.push({
       message: `the ${operation} ${id} is not finished, and may need any old data yet`,
       hint: `finish it first: etcd-lifeboat ${operation} --resume ${id}, or --rollback ${id}`,
@@ -58,15 +71,25 @@ async function judgeHosts(
   refusals: Refusal[],
   signal: AbortSignal,
 ): Promise<void> {
-  for (const { host: name, member, current } of found) {
-    const host = hosts.find((one) => one.host.name === name)?.host;
-    const there = await host?.stat(`${current}/snap/db`, signal);
-    if (there?.kind === "file") continue;
-    refusals.push({
-      message: `${current} of ${name} has no database: what is aside is all that ${member} has`,
-      hint: "bring the member back first: etcd-lifeboat restore-member, or restore",
-    });
+  for (const aside of found) {
+    const host = hosts.find((one) => one.host.name === aside.host)?.host;
+    const refusal = host === undefined ? undefined : await withoutDatabase(host, aside, signal);
+    if (refusal !== undefined) refusals.push(refusal);
   }
+}
+
+/** Why what is aside must stay: nothing is in its place. */
+async function withoutDatabase(
+  host: Host,
+  { member, current }: Aside,
+  signal: AbortSignal,
+): Promise<Refusal | undefined> {
+  const there = await host.stat(`${current}/snap/db`, signal);
+  if (there?.kind === "file") return undefined;
+  return {
+    message: `${current} of ${host.name} has no database: what is aside is all that ${member} has`,
+    hint: "bring the member back first: etcd-lifeboat restore-member, or restore",
+  };
 }
 
 async function judgeCluster(
@@ -135,37 +158,80 @@ async function provenBackup(
 }
 
 /**
- * Removes what a plan found, under the operation lock and the journal of the operation that left it. Killed anywhere, nothing is left under its name that is not whole:
- * it gets another name first, and the next clean-up goes on with that. `onRemoved` is told of each.
+ * Removes what a plan found, under the operation lock and the journals of the operations that left it, once a second look finds the same and nothing against it: much
+ * can happen while a prompt waits. Killed anywhere, nothing is left under its name that is not whole: it gets another name first, and the next clean-up goes on with
+ * that. `onRemoved` is told of each. Rejects with `cleanup-refused` and `plan-stale`.
  */
 export async function executeCleanup(
   deps: HostDependencies,
-  journals: Pick<Journals, "open">,
-  { found }: CleanupPlan,
+  journals: Pick<Journals, "open" | "list">,
+  { plan, only }: { readonly plan: CleanupPlan; readonly only: string | undefined },
   onRemoved: (host: string, path: string, bytes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { repository, hosts, clock } = deps;
+  const { repository, hosts } = deps;
   if (repository === undefined) throw new Fault("cleanup-refused", "no repository keeps a backup of what runs now");
-  // Under the ID of what it works on, so that another process takes it up after a death; and it lapses.
-  await using held = await acquireLock(repository.lock, "restore", true, signal, found[0]?.operation);
+  const operations = [...new Set(plan.found.map(({ operation }) => operation))];
+  const [first] = operations;
+  if (first === undefined) return;
+  // The journals first: as long as they are open, no rollback and no other clean-up is at work on the same.
+  await using open = new AsyncDisposableStack();
+  const opened = new Map<string, Journal>();
+  for (const operation of operations) opened.set(operation, open.use(await journals.open(operation, signal)));
+  // It lapses after a death, and whoever cleans up the same takes it up at once.
+  await using held = await acquireLock(repository.lock, "restore", true, signal, lockIdOf(first));
   const stop = AbortSignal.any([signal, held.lost]);
-  for (const { operation, step, host: name, paths } of found) {
-    const host = hosts.find((one) => one.host.name === name)?.host;
-    if (host === undefined) throw new Error(`host ${name} was there when it was looked at`);
-    await using journal = await journals.open(operation, stop);
-    for (const { path, removing, half, bytes } of paths) {
-      // From here on the operation cannot be taken back.
-      await journal.append({ timeMs: clock.now(), kind: "note", step, facts: { removed: path } });
-      if (!half) {
-        // What an earlier clean-up left under that name goes first.
-        await host.removeTree(removing, stop);
-        deps.failpoint(`cleanup ${name} before rename`);
-        await host.rename(path, removing, stop);
-      }
-      deps.failpoint(`cleanup ${name} before remove`);
-      await host.removeTree(removing, stop);
-      onRemoved(name, path, bytes);
-    }
+  const { found, refusals } = await look(deps, journals, only, new Set(operations), stop);
+  refuse(refusals[0]);
+  if (JSON.stringify(found.map(placesOf)) !== JSON.stringify(plan.found.map(placesOf))) {
+    throw new Fault("plan-stale", "the old data is not what it was when it was listed: nothing was removed", {
+      hint: "look again: etcd-lifeboat cleanup --plan",
+    });
   }
+  for (const aside of found) {
+    const host = hosts.find((one) => one.host.name === aside.host)?.host;
+    const journal = opened.get(aside.operation);
+    if (host === undefined || journal === undefined) throw new Error(`${aside.host} was there when it was looked at`);
+    await removeAside(deps, host, aside, journal, onRemoved, stop);
+  }
+}
+
+async function removeAside(
+  { clock, failpoint }: HostDependencies,
+  host: Host,
+  aside: Aside,
+  journal: Journal,
+  onRemoved: (host: string, path: string, bytes: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { name } = host;
+  for (const { path, removing, half, bytes } of aside.paths) {
+    refuse(await withoutDatabase(host, aside, signal));
+    // From here on the operation cannot be taken back.
+    await journal.append({ timeMs: clock.now(), kind: "note", step: aside.step, facts: { removed: path } });
+    if (!half) {
+      // What an earlier clean-up left under that name goes first.
+      await host.removeTree(removing, signal);
+      failpoint(`cleanup ${name} before rename`);
+      await host.rename(path, removing, signal);
+    }
+    failpoint(`cleanup ${name} before remove`);
+    await host.removeTree(removing, signal);
+    onRemoved(name, path, bytes);
+  }
+}
+
+function refuse(refusal: Refusal | undefined): void {
+  if (refusal !== undefined) throw new Fault("cleanup-refused", refusal.message, { hint: refusal.hint });
+}
+
+function placesOf({ operation, host, paths }: Aside): unknown {
+  return { operation, host, paths: paths.map(({ path, half }) => ({ path, half })) };
+}
+
+/** A ULID of the operation's clean-up: not that of the operation, since a rollback of it would take up a lock of the same ID. */
+function lockIdOf(operation: string): string {
+  const letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+  const digest = createHash("sha256").update(`cleanup ${operation}`).digest();
+  return [...digest.subarray(0, 26)].map((byte, index) => letters[byte % (index === 0 ? 8 : 32)]).join("");
 }

@@ -594,6 +594,9 @@ export async function openModel(options: ModelOptions, scratch: string) {
     talk: (does: boolean): void => void (strangerTalks = does),
     /** The lock, as other processes see it. */
     lock,
+    /** What other commands work with on the same cluster. */
+    deps,
+    journals,
     tree: () => Object.fromEntries([...hosts].map(([name, at]) => [name, at.host.tree()])),
     violations,
     events,
