@@ -30,6 +30,7 @@ import type { Service, ServiceRole } from "./service/service.ts";
 import { redactWhole } from "./telemetry/redact.ts";
 import { openStaticPod } from "./service/static-pod.ts";
 import { openSystemdService } from "./service/systemd.ts";
+import { runTask } from "./workers/worker.ts";
 
 /** The part of the composition root that restore and upgrade need: hosts, their services, journals, builders. */
 
@@ -87,6 +88,7 @@ export async function openRestore(
     builder: openBuilder(parts.builder, () =>
       openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
     ),
+    survey: (path, signal) => runTask({ kind: "survey-kubernetes", path }, signal),
     workDirectory: workDirectoryOf(config, parts.id),
   };
 }

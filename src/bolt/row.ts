@@ -19,6 +19,9 @@ export class Row {
   /** The user's key inside the page; 0 bytes for the row that `etcdutl snapshot restore --bump-revision` adds, whose value is empty. */
   userKeyAt = 0;
   userKeyBytes = 0;
+  /** The user's value inside the page; 0 bytes where there is none. */
+  valueAt = 0;
+  valueBytes = 0;
 
   /** Fault `bolt-corrupt` for anything that etcd does not write. */
   decode(page: Page, keyAt: number, keyBytes: number, valueAt: number, valueBytes: number): void {
@@ -43,6 +46,7 @@ export class Row {
   #decodeValue(page: Page, from: number, end: number): void {
     const { bytes } = page;
     this.userKeyBytes = 0;
+    this.valueBytes = 0;
     let at = from;
     while (at < end) {
       const tag = bytes[at++] ?? 0;
@@ -65,6 +69,9 @@ export class Row {
         if (tag === 0x0a) {
           this.userKeyAt = at;
           this.userKeyBytes = length;
+        } else if (tag === 0x2a) {
+          this.valueAt = at;
+          this.valueBytes = length;
         }
         at += length;
       } else if (wire === 1) at += 8;

@@ -8,11 +8,12 @@ import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
+import { describeHygiene, readHygiene } from "../restore/hygiene.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
 import { backupSource, fileSource, type Source } from "../restore/source.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
-import type { Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
-import { isUnfinished } from "../runbook/standing.ts";
+import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
+import { isUnfinished, standingOf as standingOfSteps } from "../runbook/standing.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
 import { openCatalog } from "./list.ts";
@@ -203,7 +204,7 @@ export async function restoreStatusCommand(
   if (options.json === true) {
     printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations: records });
   } else if (records.length === 0) console.out("no restore was ever begun here\n");
-  else console.out(records.map((record) => renderStanding(record)).join("\n"));
+  else console.out(records.map(standingText).join("\n"));
   return records.length === 0 ? 10 : 0;
 }
 
@@ -414,6 +415,7 @@ function tellOutcome(
       mode,
       outcome: outcome.kind,
       left: outcome.left,
+      hygiene: outcome.kind === "done" ? (readHygiene(outcome.results.get("build")) ?? null) : null,
     });
     return;
   }
@@ -429,6 +431,21 @@ function tellOutcome(
     if (hadMember === true && typeof data === "string" && typeof oldName === "string")
       console.err(`the old data of ${host ?? ""} stays aside, in ${data}/member.${oldName}\n`);
   }
+  console.err(hygieneText(plan, outcome.results.get("build")));
+}
+
+/** What is left to look at after a finished restore; empty where there is nothing to say. */
+function hygieneText({ facts: { lost } }: RunbookPlan, built: JsonObject | undefined): string {
+  const hygiene = readHygiene(built);
+  if (hygiene === undefined) return "";
+  const lines = describeHygiene(hygiene, typeof lost === "string" ? lost : "");
+  return lines.map((line) => `look after: ${escapeControls(line)}\n`).join("");
+}
+
+function standingText(record: JournalRecord): string {
+  const { ended, steps } = standingOfSteps(record.plan, record.entries);
+  const text = renderStanding(record);
+  return ended === "done" ? `${text}${hygieneText(record.plan, steps.get("build")?.result)}` : text;
 }
 
 /** The hook for failures. Nothing that it says or does changes what came of the operation. */

@@ -2,6 +2,7 @@ import type { BuiltFile } from "../datadir/datadir.ts";
 import { Fault } from "../faults.ts";
 import { partOf, type Host, type SentFile } from "../host/host.ts";
 import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import { hygieneOf } from "./hygiene.ts";
 import { bringEtcdDown, requireEtcdStopped, textOf } from "./service-steps.ts";
 import type { RestoreWork } from "./work.ts";
 
@@ -36,6 +37,7 @@ export function buildStep(work: RestoreWork): StepHandler {
     check: async (_step, { notes }) => noted(notes),
     async perform(_step, { note }, signal) {
       const built = await work.built(signal);
+      const hygiene = await work.deps.survey((await work.fetched(signal)).path, signal);
       const result = {
         clusterId: built.clusterId.toString(16),
         members: built.members.map(({ name, memberId }) => ({ name, id: memberId.toString(16) })),
@@ -44,6 +46,7 @@ export function buildStep(work: RestoreWork): StepHandler {
         hash: built.hashKv.hash,
         alarmsLeft: built.alarmsLeft.map(({ memberId, kind }) => ({ memberId: memberId.toString(16), kind })),
         downgrade: built.downgrade !== undefined,
+        hygiene: hygieneOf(hygiene),
       };
       await note(result);
       return result;

@@ -1,3 +1,4 @@
+import type { KubernetesFacts } from "../bolt/kubernetes.ts";
 import type { Clock } from "../clock.ts";
 import type { ObserveOptions } from "../cluster/observe.ts";
 import type { DataDirectoryBuilder } from "../datadir/datadir.ts";
@@ -55,6 +56,8 @@ export interface HostDependencies {
 export interface RestoreDependencies extends HostDependencies {
   readonly source: Source;
   readonly builder: DataDirectoryBuilder;
+  /** Reads what a database, given by its path, holds of Kubernetes. */
+  readonly survey: (path: string, signal: AbortSignal) => Promise<KubernetesFacts>;
   /** A directory of ours for this operation: the fetched database and what is built of it. Made when it is first needed. */
   readonly workDirectory: string;
 }

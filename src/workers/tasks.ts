@@ -1,5 +1,6 @@
 import type { RowId, SnapshotFacts } from "../bolt/facts.ts";
 import type { DatabaseContents } from "../bolt/inspect.ts";
+import type { KubernetesFacts } from "../bolt/kubernetes.ts";
 import type { DatabaseChanges } from "../bolt/rewrite.ts";
 
 /** Reads the facts of a database file (bolt/scan.ts). `expectSeal` true: a file without a seal is refused; undefined: both are read. */
@@ -39,8 +40,15 @@ export interface RewriteDatabaseTask {
   readonly changes: DatabaseChanges;
 }
 
+/** Reads what a database holds of a Kubernetes cluster that a restore makes old (bolt/kubernetes.ts). */
+export interface SurveyKubernetesTask {
+  readonly kind: "survey-kubernetes";
+  readonly path: string;
+}
+
 /** What a worker thread can be asked for; must survive a structured clone. */
-export type Task = ScanSnapshotTask | HashKvTask | HashKvBumpedTask | InspectDatabaseTask | RewriteDatabaseTask;
+export type Task =
+  SurveyKubernetesTask | ScanSnapshotTask | HashKvTask | HashKvBumpedTask | InspectDatabaseTask | RewriteDatabaseTask;
 
 /** What each kind of task answers. */
 export interface Results {
@@ -48,5 +56,6 @@ export interface Results {
   readonly "hash-kv": readonly number[];
   readonly "hash-kv-bumped": number;
   readonly "inspect-database": DatabaseContents;
+  readonly "survey-kubernetes": KubernetesFacts;
   readonly "rewrite-database": number;
 }

@@ -1,6 +1,7 @@
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { hashKv, hashKvBumped } from "../bolt/hash-kv.ts";
 import { inspectDatabase } from "../bolt/inspect.ts";
+import { surveyKubernetes } from "../bolt/kubernetes.ts";
 import { rewriteDatabase } from "../bolt/rewrite.ts";
 import { scanSnapshot } from "../bolt/scan.ts";
 import { Fault, abortFault, isFault, throwIfAborted, type FaultCode } from "../faults.ts";
@@ -102,6 +103,8 @@ function perform(task: Task): Results[Task["kind"]] {
       return hashKvBumped(task.path, task.revision);
     case "inspect-database":
       return inspectDatabase(task.path);
+    case "survey-kubernetes":
+      return surveyKubernetes(task.path);
     case "rewrite-database":
       return rewriteDatabase(task.source, task.destination, task.changes);
   }

@@ -80,12 +80,16 @@ test(
     };
 
     await writeOn();
-    succeeded(await restore(site));
+    const restored = await restore(site);
+    succeeded(restored);
     expect(await cluster.get("kept")).toBe("then");
     await allRun(site);
     const status = await site.site.run(["restore", "status"]);
     succeeded(status);
     expect(status.stdout).toContain("done");
+    // What no restore can put right is told at its end, and again later.
+    for (const said of [restored.stderr, status.stdout])
+      expect(said).toMatch(/look after: API servers that were alive in the backup: api1, api2, api3\./);
     expect((await journals(site)).filter((name) => name.endsWith(".work"))).toEqual([]);
     const steps = await stepsOf(site, (await journals(site)).find((name) => name.endsWith(".jsonl")) ?? "");
     const last = (prefix: string): number => steps.findLastIndex((step) => step.startsWith(prefix));

@@ -480,6 +480,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
         };
       },
     },
+    survey: async () =>
+      await Promise.resolve({ objects: 0, masterLeases: [], leases: [], nodeLeases: 0, encrypted: [] }),
     workDirectory: join(scratch, "work"),
     repository:
       options.repository === true
