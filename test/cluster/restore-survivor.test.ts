@@ -95,6 +95,4 @@ test("a log that nothing here can apply is a refusal with the number of entries 
   expect(refused).toMatch(
     /the database of etcd1 ends at entry \d+ of its log, which goes on to \d+, .*not applied: no etcd 3\.4/,
   );
-  ended(await site.site.run([...from, ...confirmed, ...tools]), 0);
-  expect(await site.cluster.get("kept")).toBe("now 20");
 });
