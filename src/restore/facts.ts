@@ -146,6 +146,8 @@ export interface ServiceFacts {
   readonly canHold: boolean;
   readonly boots: "yes" | "no" | "unknown";
   readonly detail: string;
+  /** Whether it can be asked, once it runs, if it is ready. */
+  readonly tellsReady: boolean;
 }
 
 /** What the operator asked for. */

@@ -154,6 +154,14 @@ function offerSurvivors({ source, live, hosts }: RestoreFacts, describe: Describ
   return found.toSorted((a, b) => (a.rank > b.rank ? -1 : 1)).map(({ text }) => text);
 }
 
+/**
+ * Whether it is to run once etcd is restored. What runs now says too little: where etcd is dead its API servers are, too. So all that is configured is to run, but
+ * for what does not run and would not be started by a boot either.
+ */
+export function isToRun({ running, boots }: ServiceFacts): boolean {
+  return running || boots !== "no";
+}
+
 function judgeHost(
   host: HostFacts,
   facts: RestoreFacts,
@@ -168,6 +176,7 @@ function judgeHost(
     });
     return;
   }
+  for (const service of host.services) if (service.heldBy === undefined) sayStart(host.name, service, warnings);
   const services: readonly ServiceFacts[] =
     host.etcd === undefined ? host.services : [...host.services, host.etcd.service];
   for (const service of services) {
@@ -193,6 +202,21 @@ function judgeHost(
     });
   }
   if (host.etcd !== undefined) judgeDirectories(host.name, host.etcd, facts, describe, { refusals, warnings });
+}
+
+function sayStart(host: string, service: ServiceFacts, warnings: string[]): void {
+  const what = `${service.name} on ${host}`;
+  if (!isToRun(service)) {
+    warnings.push(`${what} does not run and is disabled: it is not started afterwards; enable it first if it shall be`);
+    return;
+  }
+  if (!service.running) {
+    const why =
+      service.boots === "yes" ? "a boot would start it" : "it is configured and nothing says that it is disabled";
+    warnings.push(`${what} does not run now, and is started afterwards: ${why}`);
+  }
+  if (service.role === "api-server" && !service.tellsReady)
+    warnings.push(`whether ${what} is ready cannot be seen: give it a ready or read URL under hosts.${host}.services`);
 }
 
 function judgeDirectories(

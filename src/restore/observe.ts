@@ -119,7 +119,9 @@ export async function observeHost({ host, etcd, services }: OpenHost, signal: Ab
       fault: undefined,
       bootId,
       etcd: etcd === undefined ? undefined : await observeEtcd(host, etcd, signal),
-      services: await Promise.all(services.map(({ service }) => observeService(service, signal))),
+      services: await Promise.all(
+        services.map(({ service, ready }) => observeService(service, ready !== undefined, signal)),
+      ),
     };
   } catch (error) {
     if (signal.aborted || !isFault(error)) throw error;
@@ -127,10 +129,10 @@ export async function observeHost({ host, etcd, services }: OpenHost, signal: Ab
   }
 }
 
-async function observeService(service: Service, signal: AbortSignal): Promise<ServiceFacts> {
+async function observeService(service: Service, tellsReady: boolean, signal: AbortSignal): Promise<ServiceFacts> {
   const { running, heldBy, boots, detail } = await service.state(signal);
   const { name, role, canHold } = service;
-  return { name, role, running, heldBy, canHold, boots, detail };
+  return { name, role, running, heldBy, canHold, boots, detail, tellsReady };
 }
 
 async function observeEtcd(
@@ -145,7 +147,7 @@ async function observeEtcd(
     host.stat(`${dataDirectory}/member/snap/db`, signal),
     host.list(dataDirectory, signal),
     host.list(walDirectory ?? `${dataDirectory}/member/wal`, signal),
-    observeService(etcd.service, signal),
+    observeService(etcd.service, false, signal),
   ]);
   const room = data === undefined ? undefined : await host.space(dataDirectory, signal);
   const walRoom = walDirectory === undefined ? room : await host.space(walDirectory, signal);

@@ -1,7 +1,7 @@
 import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import type { EtcdHostFacts, HookPhase, HostFacts, RestoreFacts, RestoreRequest, ServiceFacts } from "./facts.ts";
 import type { TargetMember } from "./choose.ts";
-import type { Preflight } from "./gates.ts";
+import { isToRun, type Preflight } from "./gates.ts";
 
 /**
  * The steps of a restore, each a condition that shall become true. Pure: what `--plan` prints is what a run does. Everything that can fail without touching the
@@ -135,7 +135,7 @@ function stopOrder(hosts: readonly HostFacts[]): readonly Placed[] {
 /** In reverse. The first API server alone: whether it can serve from what was restored is seen on one, not on all. */
 function startOrder(hosts: readonly HostFacts[]): readonly (Placed & { readonly first: boolean })[] {
   const order = stopRoles.toReversed().flatMap((role) => ofRole(hosts, role).toSorted((a, b) => b.rank - a.rank));
-  const first = order.find(({ service }) => service.role === "api-server" && service.running);
+  const first = order.find(({ service }) => service.role === "api-server" && isToRun(service));
   return order.map((placed) => ({ ...placed, first: placed === first }));
 }
 
@@ -153,7 +153,12 @@ function stopService({ host, service, rank }: Placed): RunbookStep {
     host,
     group: `stop-${service.role}-${rank}`,
     title: `${service.name} on ${host} is stopped and stays so`,
-    args: { service: service.name, wasRunning: service.running, boots: service.boots },
+    args: {
+      service: service.name,
+      wasRunning: service.running,
+      runs: isToRun(service),
+      boots: service.boots,
+    },
     holdsUntil: `start.${host}.${service.name}`,
     expectedMs: service.role === "api-server" ? 65_000 : 5_000,
   };
@@ -166,10 +171,10 @@ function startService({ host, service, rank, first }: Placed & { readonly first:
     phase: "start",
     host,
     ...(!first && { group: `start-${service.role}-${rank}` }),
-    title: service.running
-      ? `${service.name} on ${host} runs${service.role === "api-server" ? " and is ready" : ""}`
-      : `${service.name} on ${host} is as it was found: not running`,
-    args: { service: service.name, wasRunning: service.running },
+    title: isToRun(service)
+      ? `${service.name} on ${host} runs${service.tellsReady ? " and is ready" : ""}`
+      : `${service.name} on ${host} is as it was found: disabled, and not running`,
+    args: { service: service.name, runs: isToRun(service) },
     expectedMs: service.role === "api-server" ? 10_000 : 2_000,
   };
 }
@@ -339,10 +344,11 @@ export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
       data: etcd?.dataDirectory ?? null,
       wal: etcd?.walDirectory ?? null,
       hasMember: etcd?.hasMember ?? false,
-      // What is to run afterwards is what ran before.
+      etcd: etcd?.service.running ?? null,
       services: [...services, ...(etcd === undefined ? [] : [etcd.service])].map((service) => ({
         name: service.name,
-        running: service.running,
+        // Whether it runs at this very moment is chance, while etcd is dead and everything above it falls over again and again.
+        runs: isToRun(service),
         heldBy: service.heldBy ?? null,
       })),
     })),

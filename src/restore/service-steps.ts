@@ -31,7 +31,7 @@ export function startService(
     const { service, ready: ask } = work.service(step.host ?? "", textOf(step, "service"));
     const { running, heldBy, detail } = await service.state(signal);
     if (heldBy !== undefined) return { state: "pending", detail: `held by ${heldBy}` };
-    if (step.args["wasRunning"] !== true) return { state: "done", detail: "it did not run before either" };
+    if (step.args["runs"] !== true) return { state: "done", detail: "it is disabled, and did not run before either" };
     if (!running) return { state: "pending", detail };
     const why = await ask?.(signal);
     return why === undefined ? { state: "done", detail } : { state: "pending", detail: `not ready: ${why}` };
@@ -41,7 +41,7 @@ export function startService(
     async perform(step, _context, signal) {
       const { service } = work.service(step.host ?? "", textOf(step, "service"));
       await service.release(signal);
-      if (step.args["wasRunning"] === true) await service.start(signal);
+      if (step.args["runs"] === true) await service.start(signal);
       await waitFor(work, `${service.name} on ${step.host ?? ""} is ready`, () => ready(step, signal), signal);
       return undefined;
     },
@@ -154,8 +154,11 @@ export async function bringDown(work: HostWork, service: Service, signal: AbortS
 
 async function bringBack(work: HostWork, service: Service, step: RunbookStep, signal: AbortSignal): Promise<void> {
   await service.release(signal);
-  if (step.args["wasRunning"] !== true) return;
+  const wasRunning = step.args["wasRunning"] === true;
+  if (!wasRunning && step.args["runs"] !== true) return;
   await service.start(signal);
+  // What fell over again and again while etcd was dead may do so still: it is as it was found.
+  if (!wasRunning) return;
   const runs = async (): Promise<StepCheck> => {
     const { running, detail } = await service.state(signal);
     return { state: running ? "done" : "pending", detail };

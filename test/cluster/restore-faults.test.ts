@@ -46,6 +46,17 @@ test("a restore that was killed with the old data aside is resumed, and ends as 
   ended(await site.site.run(["backup"]), 0);
 });
 
+test("an API server that had died with etcd before anybody planned runs afterwards, and is ready", slow, async () => {
+  await using site = await openDamaged();
+  for (const service of ["api1", "etcd1"]) await site.command(service, "stop");
+  const restored = await site.site.run(["restore", ...confirmed]);
+  ended(restored, 0);
+  expect(restored.stderr).toContain("kube-apiserver on h1 does not run now, and is started afterwards");
+  expect(restored.stdout + restored.stderr).toContain("kube-apiserver on h1 runs and is ready");
+  expect(await site.runs("api1")).toBe(true);
+  expect(await site.cluster.get("kept")).toBe("then");
+});
+
 test(
   "a restore that was killed with the new members up, and no client answered, is taken back to the old data",
   slow,

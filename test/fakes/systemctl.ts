@@ -86,7 +86,10 @@ export function fakeSystemd(host: FakeHost, names: readonly string[]) {
         ].join("\n"),
       };
     }
-    if (command === "reset-failed") unit.limited = false;
+    if (command === "reset-failed") {
+      unit.limited = false;
+      if (unit.active === "failed") unit.active = "inactive";
+    }
     if (command === "start") start(name);
     if (command === "stop") stop(name);
     return {};
@@ -96,6 +99,11 @@ export function fakeSystemd(host: FakeHost, names: readonly string[]) {
     start,
     /** Ends it, as a SIGKILL does; who wants it started again starts it. */
     kill: stop,
+    /** It failed more often than systemd starts it again. */
+    fail: (name: string) => {
+      stop(name);
+      Object.assign(units.get(name)!, { active: "failed", limited: true });
+    },
     reboot: () => {
       for (const name of units.keys()) stop(name);
       reload();

@@ -22,7 +22,17 @@ const members = names.map((name) => ({
 }));
 
 export function service(name: string, role: ServiceFacts["role"], changes: Partial<ServiceFacts> = {}): ServiceFacts {
-  return { name, role, running: true, heldBy: undefined, canHold: true, boots: "yes", detail: "runs", ...changes };
+  return {
+    name,
+    role,
+    running: true,
+    heldBy: undefined,
+    canHold: true,
+    boots: "yes",
+    detail: "runs",
+    tellsReady: true,
+    ...changes,
+  };
 }
 
 export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): EtcdHostFacts {

@@ -76,6 +76,22 @@ test("a peer URL whose name no resolver knows is refused with the host and the n
   expect(refused(judge({ hosts }))).toContain("h1 cannot find the address of m3.example.org");
 });
 
+test("what is not started, what is although it does not run, and whose readiness nobody sees is said", () => {
+  const services = [
+    service("standby", "controller", { running: false, boots: "no" }),
+    service("api", "api-server", { running: false, tellsReady: false }),
+    service("scheduler", "controller", { running: false, boots: "unknown" }),
+  ];
+  const { warnings, refusals } = judge({ hosts: [hostOf("h1", "m1", { services }), ...restoreFacts().hosts.slice(1)] });
+  expect(refusals).toEqual([]);
+  expect(warnings).toEqual([
+    "standby on h1 does not run and is disabled: it is not started afterwards; enable it first if it shall be",
+    "api on h1 does not run now, and is started afterwards: a boot would start it",
+    "whether api on h1 is ready cannot be seen: give it a ready or read URL under hosts.h1.services",
+    "scheduler on h1 does not run now, and is started afterwards: it is configured and nothing says that it is disabled",
+  ]);
+});
+
 suite("what is restored", () => {
   test("an unproven backup is refused until it is accepted by name", () => {
     const source = sourceFacts({ unproven: "members disagreed" });

@@ -49,6 +49,8 @@ export interface ModelOptions {
   /** Instants that an API server runs before it asks etcd for the first time; none by default. */
   readonly clientsWait?: number;
   readonly acceptRebootRisk?: boolean;
+  /** Units of every host that had failed for good before anybody planned. */
+  readonly failed?: readonly (typeof units)[number][];
   readonly hooks?: readonly HookPhase[];
   /** What a hook does, told which units run then, on all hosts. */
   readonly hook?: (phase: string, running: readonly string[]) => string | undefined;
@@ -302,6 +304,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     await put(`${logs}/0.tmp`, "old preallocated");
     const systemd = fakeSystemd(host, units);
     for (const unit of units) systemd.start(unit);
+    for (const unit of options.failed ?? []) systemd.fail(unit);
     hosts.set(host.name, { host, systemd, member: etcd.member(name), etcd: undefined, awake: 0, files: undefined });
     host.onCall = (method, args) =>
       instant(

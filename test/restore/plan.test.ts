@@ -108,12 +108,46 @@ test("a dead cluster has nothing left to back up", () => {
   expect(plan({ live: undefined }).steps.some(({ kind }) => kind === "safety-backup")).toBe(false);
 });
 
-test("a service that did not run is held too, and is left as it was found", () => {
+test("a service that is disabled and did not run is held too, and is left as it was found", () => {
   const [first, ...others] = restoreFacts().hosts;
-  const hosts = [{ ...first!, services: [service("standby", "controller", { running: false })] }, ...others];
+  const hosts = [
+    { ...first!, services: [service("standby", "controller", { running: false, boots: "no" })] },
+    ...others,
+  ];
   const { steps } = plan({ hosts });
-  expect(steps.find(({ id }) => id === "stop.h1.standby")?.args).toMatchObject({ wasRunning: false });
+  expect(steps.find(({ id }) => id === "stop.h1.standby")?.args).toMatchObject({ wasRunning: false, runs: false });
   expect(steps.find(({ id }) => id === "start.h1.standby")?.title).toContain("not running");
+});
+
+test("API servers that died with etcd are started and asked, the first of them alone; only what is disabled is not", () => {
+  const dead = (boots: "yes" | "no" | "unknown") => [
+    service("kube-apiserver", "api-server", { running: false, boots }),
+  ];
+  const hosts = (["no", "yes", "unknown"] as const).map((boots, index) =>
+    hostOf(`h${index + 1}`, `m${index + 1}`, { services: dead(boots) }),
+  );
+  const starts = plan({ hosts }).steps.filter(({ kind }) => kind === "start-service");
+  expect(starts.map(({ host, group, args }) => [host, group, args["runs"]])).toEqual([
+    ["h1", "start-api-server-0", false],
+    ["h2", undefined, true],
+    ["h3", "start-api-server-0", true],
+  ]);
+  expect(starts[1]?.title).toBe("kube-apiserver on h2 runs and is ready");
+});
+
+test("a title promises readiness only where it is asked", () => {
+  const unseen = hostOf("h1", "m1", { services: [service("kube-apiserver", "api-server", { tellsReady: false })] });
+  const { steps } = plan({ hosts: [unseen, ...restoreFacts().hosts.slice(1)] });
+  expect(steps.find(({ id }) => id === "start.h1.kube-apiserver")?.title).toBe("kube-apiserver on h1 runs");
+});
+
+test("what falls over again and again while etcd is dead does not make a plan stale, and what is disabled meanwhile does", () => {
+  const seen = (running: boolean, boots: "yes" | "no"): string => {
+    const one = hostOf("h1", "m1", { services: [service("kube-apiserver", "api-server", { running, boots })] });
+    return JSON.stringify(fingerprint(restoreFacts({ hosts: [one] })));
+  };
+  expect(seen(false, "yes")).toBe(seen(true, "yes"));
+  expect(seen(false, "no")).not.toBe(seen(true, "no"));
 });
 
 test("a plan is a value: it survives JSON, and is the same for the same facts", () => {

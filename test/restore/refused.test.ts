@@ -61,7 +61,15 @@ test("a lock that was taken away amid changes stops it, and it can be taken up a
 test("a plan is stale when anything that it was made of is otherwise, and nothing is touched", async () => {
   using scratch = openScratch();
   const changes: readonly (readonly [string, (model: Model) => void])[] = [
-    ["an API server was stopped", (model) => model.host("h1").systemd.kill("kube-apiserver.service")],
+    [
+      "an API server was disabled and stopped",
+      (model) => {
+        const { units, kill } = model.host("h1").systemd;
+        kill("kube-apiserver.service");
+        const unit = units.get("kube-apiserver.service");
+        if (unit !== undefined) unit.enabled = false;
+      },
+    ],
     ["a member was stopped, and with it the quorum", (model) => model.host("h1").systemd.kill("etcd.service")],
     ["the member's data is gone", (model) => void model.host("h1").host.removeTree("/var/lib/etcd/member", never)],
   ];
@@ -127,6 +135,29 @@ test("a hook that lies, saying that it stopped what goes on talking, is not beli
     },
   );
   expect(told.length).toBeGreaterThan(0);
+});
+
+const clients = ["kube-apiserver.service", "kube-controller-manager.service"] as const;
+
+test("API servers that died with etcd are started after it, and asked whether they are ready, the first one before the others", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 3, failed: ["etcd.service", ...clients] }, scratch.directory);
+  expect(await model.process("run")).toMatchObject({ kind: "done" });
+  model.mustBe("new", "done");
+  expect(model.violations).toEqual([]);
+  const at = (label: string): number => model.labels.findIndex((found) => found.startsWith(label));
+  const start = (host: string): number => at(`${host} run systemctl start --no-block -- kube-apiserver.service`);
+  expect(at("h1 is asked whether it is ready")).toBeGreaterThan(start("h1"));
+  expect(start("h2")).toBeGreaterThan(at("h1 is asked whether it is ready"));
+});
+
+test("API servers that had died are started by a rollback, too", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1, failed: clients }, scratch.directory);
+  expect(await model.process("run", 200)).toBe("died");
+  expect(await model.process("rollback")).toMatchObject({ kind: "rolled-back" });
+  model.mustBe("old", "rolled-back");
+  expect(model.violations).toEqual([]);
 });
 
 /** Nothing keeps the API servers from coming back. */
