@@ -130,18 +130,28 @@ function tellOutcome(
   { console }: Environment,
   options: RestoreMemberOptions,
   { id, facts }: RunbookPlan,
-  { kind }: Outcome,
+  { kind, results }: Outcome,
   mode: RunbookMode,
 ): void {
+  const away = results.get("agreed")?.["notAsked"];
+  const notAsked = Array.isArray(away) ? away.map(String) : [];
   const member = typeof facts["member"] === "string" ? facts["member"] : "";
   if (options.json === true) {
-    printJson(console, { schema: "etcd-lifeboat/restore-member/v1", operation: id, mode, outcome: kind, member });
+    printJson(console, {
+      schema: "etcd-lifeboat/restore-member/v1",
+      operation: id,
+      mode,
+      outcome: kind,
+      member,
+      notAsked,
+    });
     return;
   }
   console.out(
     kind === "done"
-      ? `${member} has joined anew, by operation ${id}, and holds what the others hold\n`
+      ? `${member} has joined anew, by operation ${id}, and holds what the others${notAsked.length > 0 ? " that answer" : ""} hold\n`
       : `operation ${id} is taken back: ${member} is as it was found\n`,
   );
+  if (notAsked.length > 0) console.err(`${escapeControls(notAsked.join(", "))} did not answer, and was not compared\n`);
   if (kind === "done") console.err(`what was left of its data stays aside, in member.before-restore-${id}\n`);
 }

@@ -74,14 +74,14 @@ function judgeCluster(
     });
     return;
   }
-  const without = majority(voters.length);
-  // A voter that was added and has not started counts, and does not answer.
-  const withIt = asLearner ? without : majority(voters.length + 1);
-  const needed = Math.max(without, withIt);
+  // It is stopped when its removal is agreed on, and counts until then; so does a voter that was added and has not started.
+  const countsMeanwhile = !target.learner || !asLearner;
+  const needed = majority(voters.length + (countsMeanwhile ? 1 : 0));
   if (up < needed) {
+    const down = voters.filter((member) => !member.up);
     refusals.push({
       message: `quorum would be lost: without ${name} there are ${voters.length} voters, ${needed} of them must answer until it has joined, and ${up} do`,
-      hint: `bring ${names(voters.filter((member) => !member.up))} back first`,
+      hint: down.length > 0 ? `bring ${names(down)} back first` : "add another member first: etcdctl member add",
     });
   } else if (up === needed) {
     warnings.push(

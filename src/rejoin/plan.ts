@@ -50,7 +50,9 @@ export function planRejoin(
     },
     step("joined", "replace", `${name} has started, and the others know it by its name`, { harmless: true }),
     ...(target.asLearner ? [step("promote", "replace", `${name} has caught up, and is a voter`)] : []),
-    step("agreed", "finish", "every member answers and holds the same data, by HashKV", { harmless: true }),
+    step("agreed", "finish", "every member that answers holds the same data, by HashKV, and the others are named", {
+      harmless: true,
+    }),
     {
       ...at,
       ...step("settings-back", "finish", "what had to be written only for the join is taken back"),

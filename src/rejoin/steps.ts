@@ -6,7 +6,7 @@ import { lockStep, unlockStep } from "../restore/cluster-steps.ts";
 import { noted } from "../restore/data-steps.ts";
 import type { HostWork } from "../restore/host-work.ts";
 import { bringDown, stopEtcd, waitFor } from "../restore/service-steps.ts";
-import type { StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import type { JsonObject, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
 import type { Joining } from "../service/service.ts";
 import { asideStep } from "./aside.ts";
 
@@ -247,11 +247,11 @@ function promoteStep(work: HostWork): StepHandler {
   };
 }
 
-/** Health alone would not show a member that holds something else, or runs another minor. */
+/** Health alone would not show a member that holds something else, or runs another minor. Who stays away for all our patience is named, and not compared. */
 function agreedStep(work: HostWork): StepHandler {
-  const check = async (signal: AbortSignal): Promise<StepCheck> => {
+  const check = async (without: ReadonlySet<string>, signal: AbortSignal): Promise<Agreement> => {
     try {
-      return await lookAtAll(work, signal);
+      return await lookAtAll(work, without, signal);
     } catch (error) {
       if (signal.aborted || !isFault(error, "etcd-unreachable", "etcd-timeout", "etcd-compacted", "etcd-refused"))
         throw error;
@@ -259,15 +259,35 @@ function agreedStep(work: HostWork): StepHandler {
     }
   };
   return {
-    check: async (_step, _context, signal) => await check(signal),
-    async perform(_step, _context, signal) {
-      await waitFor(work, "every member holds the same", () => check(signal), signal);
+    check: async (_step, { notes }, signal) => await check(new Set(notes.flatMap(notAskedOf)), signal),
+    async perform(_step, { note }, signal) {
+      let away: readonly string[] = [];
+      const look = async (): Promise<StepCheck> => {
+        const seen = await check(new Set(), signal);
+        away = seen.away ?? [];
+        return seen;
+      };
+      try {
+        await waitFor(work, "every member holds the same", look, signal);
+      } catch (error) {
+        if (!isFault(error, "service-failed") || away.length === 0) throw error;
+        const message = `${away.join(", ")} did not answer, and nobody knows whether what it holds is the same`;
+        work.deps.emit({ name: "warning", about: `operation ${work.plan.id}`, message });
+        await note({ notAsked: away });
+      }
       return undefined;
     },
   };
 }
 
-async function lookAtAll(work: HostWork, signal: AbortSignal): Promise<StepCheck> {
+/** `away`: that some members do not answer is all that is missing. */
+type Agreement = StepCheck & { readonly away?: readonly string[] };
+
+function notAskedOf({ notAsked }: JsonObject): readonly string[] {
+  return Array.isArray(notAsked) ? notAsked.filter((name) => typeof name === "string") : [];
+}
+
+async function lookAtAll(work: HostWork, without: ReadonlySet<string>, signal: AbortSignal): Promise<Agreement> {
   const { deps } = work;
   const { minor, member } = factsOf(work);
   const { members, quorum } = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
@@ -291,9 +311,18 @@ async function lookAtAll(work: HostWork, signal: AbortSignal): Promise<StepCheck
       );
     }
   }
+  if (hashes.length === 1) return { state: "pending", detail: "no other member answers" };
+  const away = members.flatMap(({ id, name, seen }) => (seen.up ? [] : [name === "" ? id.toString(16) : name]));
+  if (away.some((name) => !without.has(name)))
+    return { state: "pending", detail: `${away.join(", ")} does not answer`, away };
   return {
     state: "done",
-    result: { revision: revision.toString(), hash: ours?.hash ?? 0, members: hashes.map(({ name }) => name) },
+    result: {
+      revision: revision.toString(),
+      hash: ours?.hash ?? 0,
+      members: hashes.map(({ name }) => name),
+      notAsked: away,
+    },
   };
 }
 

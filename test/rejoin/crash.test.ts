@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import type { Clock } from "../../src/clock.ts";
 import { executeRejoin, prepareRejoin } from "../../src/rejoin/run.ts";
 import type { HostDependencies } from "../../src/restore/restore.ts";
-import type { RunbookMode } from "../../src/runbook/runbook.ts";
+import type { LifeboatEvent } from "../../src/events.ts";
+import type { Outcome, RunbookMode } from "../../src/runbook/runbook.ts";
 import { joinByEnvironmentFile } from "../../src/service/joining.ts";
 import type { Service } from "../../src/service/service.ts";
 import { Fault, isFault } from "../../src/faults.ts";
@@ -30,12 +31,28 @@ interface ModelOptions {
   readonly version: string;
   /** Breaks what is tested, so that the model is seen to notice. */
   readonly forgets?: boolean;
+  /** Another member that never answers. */
+  readonly away?: string;
 }
 
-async function openModel({ walDirectory, runs, version, forgets }: ModelOptions) {
+async function openModel({ walDirectory, runs, version, forgets, away }: ModelOptions) {
   const violations: string[] = [];
   const old: FakeMember = { name: "m2", id: 2n, down: !runs };
-  const etcd = fakeEtcd({ members: [{ name: "m1", id: 1n }, old, { name: "m3", id: 3n }], version, revision: 50n });
+  const etcd = fakeEtcd({
+    members: [
+      { name: "m1", id: 1n },
+      old,
+      { name: "m3", id: 3n },
+      ...(away === undefined
+        ? []
+        : [
+            { name: "m4", id: 4n },
+            { name: away, id: 5n, down: true },
+          ]),
+    ],
+    version,
+    revision: 50n,
+  });
   const host = fakeHost("h2");
   const write = async (path: string, text: string): Promise<void> => {
     await host.makeDirectory(path.slice(0, path.lastIndexOf("/")), { mode: 0o700 }, never);
@@ -152,15 +169,19 @@ async function openModel({ walDirectory, runs, version, forgets }: ModelOptions)
     repository: undefined,
     hook: async () => undefined,
     clock,
-    emit: () => undefined,
+    emit: (event) => void told.push(event),
     failpoint: instant,
     patienceMs: 10_000,
   };
   const journals = fakeJournals(() => instant());
   let created = false;
+  const told: LifeboatEvent[] = [];
+  let ended: Outcome | undefined;
   return {
     violations,
     instants: () => instants,
+    told,
+    results: () => ended?.results,
     /** Runs it in a process of its own; undefined when it died. */
     async process(mode: RunbookMode, dies = Infinity): Promise<string | undefined> {
       [instants, dieAt, dead] = [0, dies, false];
@@ -173,7 +194,8 @@ async function openModel({ walDirectory, runs, version, forgets }: ModelOptions)
           created = true;
         }
         await using journal = await journals.open(id, never);
-        return (await executeRejoin(deps, journal, mode, async () => undefined, never)).kind;
+        ended = await executeRejoin(deps, journal, mode, async () => undefined, never);
+        return ended.kind;
       } catch (error) {
         if (dead) return undefined;
         if (isFault(error)) return error.code;
@@ -215,6 +237,18 @@ test("the model notices an empty member that begins a cluster of its own", async
   const model = await openModel({ walDirectory: false, runs: true, version: "3.6.0", forgets: true });
   await model.process("run");
   expect(model.violations.join()).toContain("an empty member was started as a new cluster");
+});
+
+test("a member that stays away is waited for, and then named as one that was not compared", async () => {
+  const model = await openModel({ walDirectory: false, runs: true, version: "3.6.0", away: "m5" });
+  expect(await model.process("run")).toBe("done");
+  expect(model.results()?.get("agreed")).toMatchObject({ members: ["m1", "m3", "m4", "m2"], notAsked: ["m5"] });
+  expect(model.told).toContainEqual(
+    expect.objectContaining({ name: "warning", message: expect.stringMatching(/^m5 did not answer/) }),
+  );
+  const whole = await openModel({ walDirectory: false, runs: true, version: "3.6.0" });
+  expect(await whole.process("run")).toBe("done");
+  expect(whole.results()?.get("agreed")).toMatchObject({ notAsked: [] });
 });
 
 test.each(cases)("killed at every instant, it is resumed and is rolled back ($version)", async (options) => {

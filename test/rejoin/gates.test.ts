@@ -78,6 +78,19 @@ test("quorum that would be lost is refused with the numbers", () => {
   expect(refused(judgeRejoin(facts({}, 1), request({ member: "m1" })))).toContain("m1 is the only voter");
 });
 
+test("with an even number of voters it still counts while its removal is agreed on, and is stopped by then", () => {
+  const four = facts({}, 4);
+  const all = { ...four, members: four.members.map((member) => ({ ...member, up: true, version: "3.6.16" })) };
+  expect(refused(judgeRejoin(all, request()))).toBe("");
+  expect(refused(judgeRejoin({ ...all, members: down(all, "m3") }, request()))).toContain(
+    "without m2 there are 3 voters, 3 of them must answer until it has joined, and 2 do | bring m3 back first",
+  );
+  const two = facts({}, 2);
+  const both = { ...two, members: two.members.map((member) => ({ ...member, up: true, version: "3.6.16" })) };
+  expect(refused(judgeRejoin(both, request()))).toContain("there are 1 voters, 2 of them must answer");
+  expect(refused(judgeRejoin(both, request()))).toContain("etcdctl member add");
+});
+
 test("a member or host that nobody knows, another learner, mixed minors and an etcd that cannot be told to join are refused", () => {
   expect(refused(judgeRejoin(facts(), request({ member: "m9" })))).toContain('no member "m9" | there are: m1, m2, m3');
   expect(refused(judgeRejoin(facts({ host: undefined }), request()))).toContain(
