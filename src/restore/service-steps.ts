@@ -168,11 +168,13 @@ async function bringBack(work: HostWork, service: Service, step: RunbookStep, si
 
 /** Looks until it is so; says at the end what it was like instead. */
 export async function waitFor(
-  { deps: { clock, patienceMs } }: HostWork,
+  { deps }: HostWork,
   what: string,
   look: () => Promise<StepCheck>,
   signal: AbortSignal,
+  patienceMs = deps.patienceMs,
 ): Promise<StepCheck> {
+  const { clock } = deps;
   const sinceMs = clock.elapsed();
   for (;;) {
     const seen = await look();

@@ -48,6 +48,8 @@ export interface ModelOptions {
   readonly repository?: boolean;
   /** Instants that an API server runs before it asks etcd for the first time; none by default. */
   readonly clientsWait?: number;
+  /** The version of the restored members, two of whose leases expire as they start. */
+  readonly expired?: string;
   readonly acceptRebootRisk?: boolean;
   /** Units of every host that had failed for good before anybody planned. */
   readonly failed?: readonly (typeof units)[number][];
@@ -186,7 +188,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
       say("a member of the old cluster and one of the new run at the same time");
     const { script } = etcd;
     const first = BigInt(planFacts().first.revision);
-    if (revisions.new < first) revisions.new = first;
+    if (revisions.new < first) revisions.new = options.expired === undefined ? first : first + 2n;
+    if (generation === "new" && options.expired !== undefined) script.version = options.expired;
     script.clusterId = clusterIdOf[generation];
     script.revision = revisions[generation];
     script.compactRevision = generation === "new" ? first : 4000n;
@@ -590,7 +593,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     /** What the plan was made of, and a look at what is true now. */
     prepared,
     refuseStalePlan: async () => await refuseStalePlan(deps, prepared, never),
-    host: (name: string): { readonly host: FakeHost; readonly systemd: ReturnType<typeof fakeSystemd> } => {
+    host: (name: string): Pick<ModelHost, "host" | "systemd" | "member"> => {
       const found = hosts.get(name);
       if (found === undefined) throw new Error(`there is no ${name}`);
       return found;
@@ -611,6 +614,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     comeBack,
     mustBe,
     instants: () => instants,
+    results: (step: string) => standingOf(planned, journalEntries()).steps.get(step)?.result,
     clientsSawNew: () => clientsSawNew,
     /** A restored member was killed: its counters no longer say that nobody was answered. */
     proofLost: () => proofLost,

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { Fault, type FaultCode } from "../../src/faults.ts";
 import { acquireLock } from "../../src/repository/lock.ts";
 import type { RestoreDependencies } from "../../src/restore/restore.ts";
+import type { JsonObject, RunbookPlan } from "../../src/runbook/runbook.ts";
 import { openModel, openScratch, type Model } from "./model.ts";
 
 /** What a restore refuses, and what it meets on its way: with what helps, its exit status, and nothing touched or everything put back. */
@@ -228,4 +229,49 @@ test("an etcd that somebody starts while it is stopped has nothing moved under i
       expect(model.violations.filter((violation) => !violation.includes("a reboot of h1 would start"))).toEqual([]);
     }
   }
+});
+
+test("a member that is slow after its start, or amid an election, is waited for", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 3 }, scratch.directory);
+  const { member } = model.host("h2");
+  let failed = 0;
+  const passing = (code: FaultCode) => (): Fault | undefined => {
+    // Only the restored one: it has another ID.
+    if (member.id === 2n || failed >= 12) return undefined;
+    failed += 1;
+    return new Fault(code, `m2 did not answer in time`);
+  };
+  member.fail = {
+    members: passing("etcd-timeout"),
+    alarms: passing("etcd-unreachable"),
+    hashKv: passing("etcd-timeout"),
+    status: passing("etcd-refused"),
+  };
+  expect(await model.process("run")).toMatchObject({ kind: "done" });
+  expect(failed).toBe(12);
+  model.mustBe("new", "done");
+  expect(model.violations).toEqual([]);
+});
+
+test("a member that stays slow stops it after a while that grows with the database", async () => {
+  using scratch = openScratch();
+  const waitedSeconds = async (dbBytes: number): Promise<number> => {
+    const breakPlan = (plan: RunbookPlan): RunbookPlan => {
+      const source = plan.facts["source"] as JsonObject;
+      return { ...plan, facts: { ...plan.facts, source: { ...source, dbBytes } } };
+    };
+    const model = await openModel({ members: 1, breakPlan }, scratch.directory);
+    const { member } = model.host("h1");
+    const slow = new Fault("etcd-timeout", "m1 did not answer HashKV in time");
+    member.fail = { hashKv: () => (member.id === 1n ? undefined : slow) };
+    const stopped = await model.process("run");
+    expectFault(stopped, "runbook-stopped", 5, /in vain until the restored members agree.*HashKV/, /--resume/);
+    member.fail = {};
+    expect(await model.process("resume")).toMatchObject({ kind: "done" });
+    expect(model.violations).toEqual([]);
+    return Number(/waited (\d+) s/.exec((stopped as Fault).message)?.[1]);
+  };
+  expect(await waitedSeconds(0)).toBe(60);
+  expect(await waitedSeconds(8_000_000_000)).toBe(460);
 });
