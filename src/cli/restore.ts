@@ -13,7 +13,7 @@ import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore }
 import { backupSource, fileSource, type Source } from "../restore/source.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
-import { isUnfinished, standingOf as standingOfSteps } from "../runbook/standing.ts";
+import { isUnfinished, needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
 import { openCatalog } from "./list.ts";
@@ -202,7 +202,8 @@ export async function restoreStatusCommand(
       ? (await journals.list(signal)).filter(({ plan }) => plan.operation.startsWith("restore"))
       : [await journals.read(id, signal)];
   if (options.json === true) {
-    printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations: records });
+    const operations = records.map((record) => ({ ...record, needsRejoin: needsRejoin(record) }));
+    printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations });
   } else if (records.length === 0) console.out("no restore was ever begun here\n");
   else console.out(records.map(standingText).join("\n"));
   return records.length === 0 ? 10 : 0;
@@ -424,7 +425,10 @@ function tellOutcome(
       ? `restored by operation ${id}\n`
       : `operation ${id} is taken back: the old data is in place\n`,
   );
-  for (const host of outcome.left) console.err(`${host} was lost on the way and must be joined again\n`);
+  for (const host of outcome.left) {
+    const again = `etcd-lifeboat restore ${outcome.kind === "done" ? "--resume" : "--rollback"} ${id}`;
+    console.err(`${host} was lost on the way and must be joined again (needs-rejoin); when it is back: ${again}\n`);
+  }
   if (outcome.kind !== "done") return;
   for (const { host, args } of plan.steps.filter(({ kind }) => kind === "swap")) {
     const { data, oldName, hadMember } = args;

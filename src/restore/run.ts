@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { Fault, isFault } from "../faults.ts";
 import { execute } from "../runbook/execute.ts";
 import type { Journal } from "../runbook/journal.ts";
-import { standingOf } from "../runbook/standing.ts";
+import { standingOf, type StepStanding } from "../runbook/standing.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { refuseLateRollback } from "./cluster-steps.ts";
 import type { Describe, HighWater, RestoreFacts, RestoreRequest } from "./facts.ts";
@@ -99,6 +99,7 @@ export async function executeRestore(
         clock,
         failpoint: deps.failpoint,
         bootId: async (name, stop) => (await hosts.find(({ host }) => host.name === name)?.host.facts(stop))?.bootId,
+        lostHost: async (step) => await Promise.resolve(mayGoWithout(work, journal, mode, step.host ?? "")),
         mayRollBack: async (results, stop) => await refuseLate(work, journal, results, stop),
       },
       AbortSignal.any([signal, work.lost]),
@@ -116,6 +117,23 @@ export async function executeRestore(
   }
 }
 
+/**
+ * Whether an operation goes on without a host that was lost. Forward only from the first restored member on that may have run, since until then everything can be
+ * taken back; backward only where none was started on that host, since it would go on beside the old ones. A majority of the members must be left in any case.
+ */
+function mayGoWithout(work: RestoreWork, { plan, entries }: Journal, mode: RunbookMode, host: string): boolean {
+  const { steps, left } = standingOf(plan, entries);
+  const carriers = work.facts.members.map((member) => member.host);
+  const staying = carriers.filter((name) => name !== host && !left.has(name));
+  if (staying.length * 2 <= carriers.length) return false;
+  const started = plan.steps.filter(({ id, kind }) => kind === "start-etcd" && isBegun(steps.get(id)));
+  return mode === "rollback" ? started.every((step) => step.host !== host) : started.length > 0;
+}
+
+function isBegun(standing: StepStanding | undefined): boolean {
+  return standing?.touched === true || standing?.state === "done";
+}
+
 /** Once a restored member may have run, it, and not the journal, says who was answered. */
 async function refuseLate(
   work: RestoreWork,
@@ -129,11 +147,7 @@ async function refuseLate(
     throw new Fault("rollback-too-late", `the old data of ${removed.host ?? ""} was removed by a clean-up`, {
       hint: "to go back to another state, restore a backup",
     });
-  const begun = (kind: string): boolean =>
-    plan.steps.some((step) => {
-      const standing = steps.get(step.id);
-      return step.kind === kind && (standing?.touched === true || standing?.state === "done");
-    });
+  const begun = (kind: string): boolean => plan.steps.some((step) => step.kind === kind && isBegun(steps.get(step.id)));
   if (!begun("start-etcd")) return;
   await refuseLateRollback(work, { results, left: new Set(left.keys()) }, begun("start-service"), signal);
 }

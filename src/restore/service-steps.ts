@@ -1,5 +1,5 @@
-import { Fault } from "../faults.ts";
-import type { RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import { Fault, isFault } from "../faults.ts";
+import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
 import type { Service, ServiceState } from "../service/service.ts";
 import type { HostWork } from "./host-work.ts";
 
@@ -85,8 +85,8 @@ export function startEtcd(work: HostWork): StepHandler {
   };
   return {
     check: async (step, _context, signal) => await check(step, signal),
-    async perform(step, { left }, signal) {
-      await requireClientsStopped(work, left, signal);
+    async perform(step, { results }, signal) {
+      await requireClientsStopped(work, step.host ?? "", results, signal);
       const { service } = work.etcdOf(step.host ?? "");
       await service.release(signal);
       await service.start(signal);
@@ -101,12 +101,23 @@ export function startEtcd(work: HostWork): StepHandler {
 }
 
 /** What this operation stopped must still be so: a client that came back would be answered by members that nobody has verified yet. */
-async function requireClientsStopped(work: HostWork, left: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+async function requireClientsStopped(
+  work: HostWork,
+  here: string,
+  results: ReadonlyMap<string, JsonObject>,
+  signal: AbortSignal,
+): Promise<void> {
   for (const step of work.plan.steps) {
-    if (step.kind !== "stop-service" || left.has(step.host ?? "")) continue;
+    // On a host that was lost meanwhile members are started while the others serve clients again.
+    if (step.kind !== "stop-service" || results.has(step.holdsUntil ?? "")) continue;
     const service = serviceOf(work, step);
-    const { running, detail } = await service.state(signal);
-    if (running) throw runsAgain("clients-talk", `${service.name} on ${step.host ?? ""}`, detail);
+    try {
+      const { running, detail } = await service.state(signal);
+      if (running) throw runsAgain("clients-talk", `${service.name} on ${step.host ?? ""}`, detail);
+    } catch (error) {
+      // That is the business of that host's own steps.
+      if (step.host === here || !isFault(error, "host-unreachable")) throw error;
+    }
   }
 }
 

@@ -35,7 +35,8 @@ export async function execute(
   const { plan } = journal;
   const before = standingOf(plan, journal.entries);
   const finished: Outcome["kind"] = mode === "rollback" ? "rolled-back" : "done";
-  if (before.ended === finished) return outcomeOf(journal, 0, finished);
+  // Hosts that were lost may be back.
+  if (before.ended === finished && before.left.size === 0) return outcomeOf(journal, 0, finished);
   if (mode !== "rollback" && (before.ended === "rolled-back" || before.ended === "refused")) {
     const how = before.ended === "refused" ? "stopped before it changed anything" : "was rolled back";
     throw new Fault("runbook-refused", `operation ${plan.id} ${how}: there is nothing to resume`, {

@@ -30,7 +30,9 @@ export function renderStanding(record: JournalRecord): string {
     const standing = steps.get(step.id);
     if (standing !== undefined) lines.push(`  ${marks[standing.state]} ${step.title}${sayStep(step, standing)}`);
   }
-  for (const [host, why] of left) lines.push(`  ${host} was lost and must be joined again: ${why}`);
+  for (const [host, why] of left) lines.push(`  ${host} was lost and must be joined again (needs-rejoin): ${why}`);
+  const later = `etcd-lifeboat ${plan.operation} ${ended === "rolled-back" ? "--rollback" : "--resume"} ${plan.id}`;
+  if (left.size > 0 && ended !== undefined) lines.push(`  when it is back: ${later}`);
   if (executing !== undefined) lines.push(`  executed by ${executing}`);
   else if (isUnfinished(record)) {
     const again = `etcd-lifeboat ${plan.operation}`;

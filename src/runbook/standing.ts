@@ -69,6 +69,9 @@ export function standingOf(plan: RunbookPlan, entries: readonly JournalEntry[]):
       case "opened":
         mode = entry.mode;
         ended = undefined;
+        // Whoever takes it up tries hosts that were lost again.
+        left.clear();
+        for (const [id, { state }] of steps) if (state === "left") change(id, { state: "pending", message: undefined });
         break;
       case "start":
         boot(entry.step, entry.bootId);
@@ -124,4 +127,12 @@ export function isUnfinished({
 }: Pick<{ plan: RunbookPlan; entries: readonly JournalEntry[] }, "plan" | "entries">): boolean {
   const { ended, changed } = standingOf(plan, entries);
   return ended === undefined && changed;
+}
+
+/** Hosts that were lost and given up, and are not joined again. */
+export function needsRejoin({
+  plan,
+  entries,
+}: Pick<{ plan: RunbookPlan; entries: readonly JournalEntry[] }, "plan" | "entries">): readonly string[] {
+  return [...standingOf(plan, entries).left.keys()];
 }

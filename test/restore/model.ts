@@ -16,7 +16,7 @@ import type { OpenHost, RestoreDependencies } from "../../src/restore/restore.ts
 import { executeRestore, prepareRestore, refuseStalePlan } from "../../src/restore/run.ts";
 import type { Source } from "../../src/restore/source.ts";
 import type { Outcome, RunbookMode, RunbookPlan } from "../../src/runbook/runbook.ts";
-import { standingOf } from "../../src/runbook/standing.ts";
+import { needsRejoin, standingOf } from "../../src/runbook/standing.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
 import { defaultDrainLimits } from "../../src/snapshot/drain.ts";
 import { openSpool } from "../../src/snapshot/spool.ts";
@@ -146,6 +146,9 @@ export async function openModel(options: ModelOptions, scratch: string) {
   let busy = false;
   let silent = false;
   let strangerTalks = false;
+  let loss: { readonly name: string; readonly place: string } | undefined;
+  const lost = new Set<string>();
+  const everLost = new Set<string>();
   let away = false;
 
   const etcd = fakeEtcd({
@@ -245,7 +248,11 @@ export async function openModel(options: ModelOptions, scratch: string) {
         say(`a reboot of ${name} would start etcd on ${generation === "none" ? "nothing" : "half of its data"}`);
     }
     const awake = [...hosts].filter(([, at]) => clientUnits.some((unit) => mayRun(at, unit))).map(([name]) => name);
-    if (awake.length > 0 && new Set([...hosts.values()].map((at) => filesOf(at).generation)).size > 1)
+    // What was lost and is held serves nobody, until it is joined again.
+    const here = [...hosts].filter(
+      ([name, at]) => !everLost.has(name) || (!lost.has(name) && mayRun(at, "etcd.service")),
+    );
+    if (awake.length > 0 && new Set(here.map(([, at]) => filesOf(at).generation)).size > 1)
       say(`clients on ${awake.join(", ")} run, or may, while the cluster is half restored`);
   };
 
@@ -256,6 +263,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     labels.push(label);
     sync();
     if (away && instants > 60) comeBack();
+    if (loss?.place === label) lose(loss.name);
     if (instants === disturbAt && trouble !== undefined) disturb(trouble);
     serveClients();
     sync();
@@ -263,6 +271,14 @@ export async function openModel(options: ModelOptions, scratch: string) {
     if (instants < deathAt) return;
     dead = true;
     throw new Death();
+  };
+
+  /** Without power, or cut off from everybody. */
+  const lose = (name: string): void => {
+    lost.add(name);
+    everLost.add(name);
+    for (const unit of units) hosts.get(name)?.systemd.kill(unit);
+    sync();
   };
 
   /** What was killed for a while runs again, unless it is held. */
@@ -309,10 +325,12 @@ export async function openModel(options: ModelOptions, scratch: string) {
     for (const unit of units) systemd.start(unit);
     for (const unit of options.failed ?? []) systemd.fail(unit);
     hosts.set(host.name, { host, systemd, member: etcd.member(name), etcd: undefined, awake: 0, files: undefined });
-    host.onCall = (method, args) =>
+    host.onCall = (method, args) => {
+      if (lost.has(host.name)) throw new Fault("host-unreachable", `${host.name} cannot be reached`);
       instant(
         `${host.name} ${method} ${args.map((arg) => (Array.isArray(arg) ? arg.join(" ") : String(arg))).join(" ")}`,
       );
+    };
   }
 
   const clock: Clock = {
@@ -597,6 +615,19 @@ export async function openModel(options: ModelOptions, scratch: string) {
       const found = hosts.get(name);
       if (found === undefined) throw new Error(`there is no ${name}`);
       return found;
+    },
+    /** Loses a host at an instant, by its label, of the next process. */
+    loseAt: (name: string, place: string): void => void (loss = { name, place }),
+    needsRejoin: () => needsRejoin({ plan: planned, entries: journalEntries() }),
+    runs: (name: string, unit: string): boolean => hosts.get(name)?.systemd.units.get(unit)?.active === "active",
+    isLost: (name: string): boolean => lost.has(name),
+    /** It is booted and can be reached again. */
+    findAgain: (name: string): void => {
+      loss = undefined;
+      lost.delete(name);
+      hosts.get(name)?.systemd.reboot();
+      sync();
+      inspect();
     },
     /** A client that nobody has listed begins to talk to etcd, or ends. */
     talk: (does: boolean): void => void (strangerTalks = does),
