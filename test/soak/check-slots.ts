@@ -23,7 +23,7 @@ export function checkSlots(evidence: Evidence): SlotReport {
       if (fate !== "missed" && fate !== "lost") continue;
       const nextMs = schedule.slots.find((other) => other > slotMs) ?? slotMs;
       for (const life of evidence.lives) {
-        const freeMs = longestFree(evidence, schedule.name, life, runs.get(life) ?? [], {
+        const freeMs = longestFree(evidence, schedule.name, life, firstRead(life, lines), runs.get(life) ?? [], {
           fromMs: slotMs,
           toMs: nextMs,
         });
@@ -134,23 +134,34 @@ function runsOf(life: LifeEvidence, lines: readonly Line[]): readonly Run[] {
 /** A daemon needs so long to notice. */
 const settlingMs = 3000;
 
+/** When a process knew what was committed before it; until then it is ready, and has nothing to decide by. */
+function firstRead({ process, readyMs, endedMs }: LifeEvidence, lines: readonly Line[]): number | undefined {
+  if (readyMs === undefined) return undefined;
+  const read = lines.find((line) => line.process === process && line.event === "schedule.read");
+  // One that never reads, in all that time, is one that hangs.
+  return Math.max(readyMs, read?.atMs ?? Math.min(readyMs + neverReadMs, endedMs));
+}
+
+/** A store under load takes some twenty seconds for a whole look. */
+const neverReadMs = 60_000;
+
 /** The longest while within a span in which a process could have begun a backup. */
 function longestFree(
   { troubles }: Evidence,
   schedule: string,
   life: LifeEvidence,
+  readMs: number | undefined,
   runs: readonly Run[],
   { fromMs, toMs }: Span,
 ): number {
-  const { readyMs } = life;
-  if (readyMs === undefined) return 0;
+  if (readMs === undefined) return 0;
   const busy = [...life.paused, ...troubles, ...runs];
   const isBusy = (atMs: number): boolean =>
     busy.some((span) => span.fromMs <= atMs && atMs < span.toMs + settlingMs) || isWaiting(schedule, runs, atMs);
   const stepMs = 250;
   let longest = 0;
   let free = 0;
-  for (let atMs = Math.max(fromMs, readyMs + settlingMs); atMs < Math.min(toMs, life.endedMs); atMs += stepMs) {
+  for (let atMs = Math.max(fromMs, readMs + settlingMs); atMs < Math.min(toMs, life.endedMs); atMs += stepMs) {
     free = isBusy(atMs) ? 0 : free + stepMs;
     longest = Math.max(longest, free);
   }

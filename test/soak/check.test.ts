@@ -61,7 +61,10 @@ function linesOf(process: string, slotMs: number): Line[] {
 
 /** One daemon commits each slot, and expires once, after the sixth. */
 function sound(): Evidence & { looks: Look[]; lines: Line[] } {
-  const lines = slots.flatMap((slotMs) => linesOf("cp1/1", slotMs));
+  const lines = [
+    line("cp1/1", startMs - 18_000, "schedule.read", { schedule: "often" }),
+    ...slots.flatMap((slotMs) => linesOf("cp1/1", slotMs)),
+  ];
   const sixthMs = startMs + 50_000;
   const gone = slots.slice(0, 4);
   lines.push(
@@ -135,6 +138,21 @@ describe("of slots, the checker finds", () => {
     const { counts, violations } = checkSlots({ ...evidence, lines: [...evidence.lines, missed] });
     expect(counts).toMatchObject({ committed: 11, missed: 1 });
     expect(violations).toEqual([expect.stringContaining("was passed over by cp1/1, which was free for")]);
+  });
+
+  test("nothing in one that was missed by a daemon that was still reading the repository, and one that never reads it", () => {
+    const evidence = without(sound(), seventh);
+    const missed = line("cp1/1", eighth, "schedule.missed", { schedule: "often", slots: 1, newestSlotMs: eighth });
+    const readAt = (...reads: readonly number[]): readonly string[] => {
+      const lines = [
+        ...evidence.lines.filter(({ event }) => event !== "schedule.read"),
+        ...reads.map((atMs) => line("cp1/1", atMs, "schedule.read", { schedule: "often" })),
+        missed,
+      ].toSorted((a, b) => a.atMs - b.atMs);
+      return checkSlots({ ...evidence, lines }).violations;
+    };
+    expect(readAt(eighth - 2000)).toEqual([]);
+    expect(readAt()).toEqual([expect.stringContaining("was passed over by cp1/1")]);
   });
 
   test.for([

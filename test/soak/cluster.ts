@@ -8,7 +8,7 @@ import { parseCron } from "../../src/config/cron.ts";
 import { slotAfter } from "../../src/daemon/slots.ts";
 import type { RetentionPolicy } from "../../src/snapshot/keep.ts";
 import { startCommand, type Ended } from "../cluster/command.ts";
-import { discardDirectory, makeDirectory, settleDirectories } from "../cluster/directories.ts";
+import { discardDirectory, holdDirectories, makeDirectory, settleDirectories } from "../cluster/directories.ts";
 import { startCluster, type TestCluster } from "../cluster/harness.ts";
 import { runProgram } from "../cluster/processes.ts";
 import { startS3, type TestS3 } from "../cluster/s3.ts";
@@ -69,6 +69,7 @@ const violations: string[] = [];
 const lines: Line[] = [];
 const troubles: Span[] = [];
 const pauses = new Map<string, Span[]>();
+holdDirectories();
 const root = await makeDirectory("soak");
 try {
   await soak();

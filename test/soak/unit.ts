@@ -120,7 +120,7 @@ export function openUnit(options: UnitOptions): Unit {
   let wanted = false;
   let restart: NodeJS.Timeout | undefined;
   let watchdog: NodeJS.Timeout | undefined;
-  let zombies = new Map<number, string>();
+  let zombies = new Map<number, number>();
 
   function launch(): void {
     const now = Date.now();
@@ -236,12 +236,17 @@ export function openUnit(options: UnitOptions): Unit {
       // A child that ended a moment ago is one until it is waited for.
       // Nor does a process wait for anybody while it is stopped.
       if (seen.stopped) seen.zombies.clear();
-      const stale = [...seen.zombies].filter(([pid]) => zombies.has(pid)).map(([, what]) => what);
-      zombies = seen.zombies;
-      return stale;
+      const nowMs = Date.now();
+      zombies = new Map([...seen.zombies].map(([pid]) => [pid, zombies.get(pid) ?? nowMs]));
+      return [...seen.zombies]
+        .filter(([pid]) => nowMs - (zombies.get(pid) ?? nowMs) > unreapedMs)
+        .map(([, what]) => what);
     },
   };
 }
+
+/** A child that nobody waits for stays for ever; one whose parent gets no processor, for seconds. */
+const unreapedMs = 30_000;
 
 /** Ends that systemd calls clean. */
 const cleanSignals = new Set(["SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE"]);
