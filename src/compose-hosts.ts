@@ -45,7 +45,7 @@ function workDirectoryOf({ operations }: Config, id: string): string {
   return join(operations.directory, `${id}.work`);
 }
 
-/** Removes what a restore that was only planned had fetched. */
+/** Removes what a restore that was not begun had fetched. */
 export async function removeWork(config: Config, id: string): Promise<void> {
   await rm(workDirectoryOf(config, id), { recursive: true, force: true });
 }

@@ -1,10 +1,10 @@
 import { Fault } from "../faults.ts";
 import { escapeControls } from "../format.ts";
 import { executeRejoin, prepareRejoin, refuseStaleRejoin, type PreparedRejoin } from "../rejoin/run.ts";
+import { refuseOtherPlaces } from "../restore/bound.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
 import type { Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
-import { isUnfinished } from "../runbook/standing.ts";
-import { confirm, findRecord, onFailure, repositoryId } from "./restore.ts";
+import { confirm, findRecord, findUnfinished, onFailure, repositoryId } from "./restore.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
 export interface RestoreMemberOptions extends CommonOptions {
@@ -42,7 +42,7 @@ async function begin(
   options: RestoreMemberOptions,
 ): Promise<number> {
   const { console, signal } = environment;
-  const unfinished = (await tools.journals(() => undefined).list(signal)).find(isUnfinished);
+  const [unfinished] = await findUnfinished(tools, signal);
   if (unfinished !== undefined && options.plan !== true) {
     const { id, operation } = unfinished.plan;
     throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
@@ -99,6 +99,7 @@ async function goOn(
   try {
     const repository = plan.facts["lineage"] === null ? undefined : await repositoryId(tools, signal);
     const deps = await tools.hosts({ repository, emit: listener.emit });
+    refuseOtherPlaces(record, deps);
     console.err(renderStanding(record));
     await confirm(console, options, tools.loaded.config.cluster.name);
     await using journal = await tools.journals(listener.emit).open(plan.id, signal);

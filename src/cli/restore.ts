@@ -6,6 +6,7 @@ import { readClusterName, readIdentity } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
+import { refuseOtherCluster, refuseOtherPlaces } from "../restore/bound.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { describeHygiene, readHygiene } from "../restore/hygiene.ts";
@@ -78,7 +79,7 @@ function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, pla
 
 async function beginRestore(environment: Environment, tools: Tools, options: RestoreOptions): Promise<number> {
   const { console, signal } = environment;
-  const unfinished = (await tools.journals(quiet).list(signal)).find(isUnfinished);
+  const [unfinished] = await findUnfinished(tools, signal);
   if (unfinished !== undefined && options.plan !== true) {
     const { id, operation } = unfinished.plan;
     throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
@@ -87,6 +88,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
   }
   const id = tools.newId();
   const listener = environment.listen(console);
+  let begun = false;
   try {
     const { source, highWater, repository } = await openSource(tools, options, signal);
     const deps = await tools.restore({
@@ -116,6 +118,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     await confirm(console, options, tools.loaded.config.cluster.name);
     await refuseStalePlan(deps, prepared, signal);
     await using journal = await tools.journals(listener.emit).create(plan, signal);
+    begun = true;
     const outcome = await executeRestore(
       deps,
       journal,
@@ -128,7 +131,8 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     return 0;
   } finally {
     listener.close();
-    if (options.plan === true) await tools.removeWork(id);
+    // The database is plaintext: without a journal nobody ever comes back for it.
+    if (!begun) await tools.removeWork(id);
   }
 }
 
@@ -159,6 +163,7 @@ async function continueRestore(
       toolDirectory: options.tools,
       emit: listener.emit,
     });
+    refuseOtherPlaces(record, deps);
     console.err(renderStanding(record));
     await confirm(console, options, tools.loaded.config.cluster.name);
     await using journal = await tools.journals(listener.emit).open(plan.id, signal);
@@ -170,11 +175,22 @@ async function continueRestore(
   }
 }
 
+/** Of this configuration's cluster: another one's are none of its business. */
+export async function findUnfinished(tools: Tools, signal: AbortSignal): Promise<readonly JournalRecord[]> {
+  const { name } = tools.loaded.config.cluster;
+  const records = await tools.journals(quiet).list(signal);
+  return records.filter((record) => record.plan.cluster === name && isUnfinished(record));
+}
+
 /** The named operation, or the one that was not finished. */
 export async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
   const journals = tools.journals(quiet);
-  if (wanted !== true) return await journals.read(wanted, signal);
-  const [found, second] = (await journals.list(signal)).filter(isUnfinished);
+  if (wanted !== true) {
+    const record = await journals.read(wanted, signal);
+    refuseOtherCluster(record, tools.loaded.config.cluster.name);
+    return record;
+  }
+  const [found, second] = await findUnfinished(tools, signal);
   if (found === undefined) {
     throw new Fault("not-found", "no operation was begun and not finished", {
       hint: "see: etcd-lifeboat restore status",

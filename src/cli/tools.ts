@@ -50,7 +50,7 @@ export interface Tools extends AsyncDisposable {
   readonly survivor: (parts: SurvivorParts, signal: AbortSignal) => Promise<Source>;
   /** Runs a hook of the configuration with facts on its standard input; resolves with its warning, if it gave one. */
   readonly hook: (phase: string, facts: JsonObject, emit: Emit, signal: AbortSignal) => Promise<string | undefined>;
-  /** Removes what a restore that was only planned had fetched. */
+  /** Removes what a restore that was not begun had fetched. */
   readonly removeWork: (id: string) => Promise<void>;
 }
 

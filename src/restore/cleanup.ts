@@ -48,7 +48,11 @@ async function look(
     });
   }
   const refusals: Refusal[] = [];
-  judgeOperations(records, own, refusals);
+  judgeOperations(
+    records.filter(({ plan }) => plan.cluster === deps.cluster),
+    own,
+    refusals,
+  );
   await judgeHosts(deps, found, refusals, signal);
   const backup = await judgeCluster(deps, records, found, refusals, signal);
   return { found, strange, refusals: found.length === 0 ? [] : refusals, backup };

@@ -62,6 +62,8 @@ export function openJournalFiles(options: JournalFilesOptions): Journals {
     list,
     async create(plan) {
       for (const other of await list()) {
+        // One machine may know several clusters.
+        if (other.plan.cluster !== plan.cluster) continue;
         if (other.executing !== undefined) throw locked(other.plan.id, other.executing);
         if (isUnfinished(other)) throw unfinished(other);
       }

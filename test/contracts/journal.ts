@@ -67,12 +67,16 @@ export function journalsContract(name: string, openSubject: () => Promise<Journa
       await journal.append({ kind: "start", step: "s0", timeMs: 1 });
       await journal[Symbol.asyncDispose]();
       await expect(other.create(planOf(), signal)).rejects.toMatchObject({ code: "journal-unfinished" });
+      // Another cluster's is in nobody's way.
+      await (await other.create({ ...planOf(), cluster: "elsewhere" }, signal))[Symbol.asyncDispose]();
       const taken = await other.open(plan.id, signal);
       await taken.append({ kind: "ended", outcome: "rolled-back", timeMs: 2 });
       await taken[Symbol.asyncDispose]();
       const next = planOf();
       await using _ = await other.create(next, signal);
-      expect((await one.list(signal)).map(({ plan: { id } }) => id)).toEqual([plan.id, next.id]);
+      expect((await one.list(signal)).map(({ plan: { id } }) => id)).toEqual(
+        expect.arrayContaining([plan.id, next.id]),
+      );
     });
 
     test("an operation that does not exist is not found, and one that does is not begun again", async () => {

@@ -38,6 +38,7 @@ export function fakeJournals(onAppend: (when: "before" | "after", entry: Journal
   return {
     async create(plan) {
       for (const [id, { executing, ...record }] of kept) {
+        if (record.plan.cluster !== plan.cluster) continue;
         if (executing) throw new Fault("journal-locked", `operation ${id} is executed by this process`);
         if (isUnfinished(record)) throw new Fault("journal-unfinished", `operation ${id} is not finished`);
       }

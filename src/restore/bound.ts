@@ -1,0 +1,58 @@
+import { Fault } from "../faults.ts";
+import type { JournalRecord } from "../runbook/journal.ts";
+import { standingOf } from "../runbook/standing.ts";
+import type { HostDependencies, OpenHost } from "./restore.ts";
+
+/** A journal is of one cluster and of its hosts as they were described when it was planned: nothing else may go on with it, or take it back. */
+
+/** Refuses an operation of another cluster than this configuration's: machines know several, a staging beside production. */
+export function refuseOtherCluster({ plan }: Pick<JournalRecord, "plan">, cluster: string): void {
+  if (plan.cluster === cluster) return;
+  throw new Fault(
+    "runbook-refused",
+    `the ${plan.operation} ${plan.id} is of the cluster ${plan.cluster}, and this configuration is of ${cluster}`,
+    { hint: `give the configuration of ${plan.cluster}: --config FILE` },
+  );
+}
+
+/** Refuses a configuration that says otherwise than the plan where data lies and what runs: steps would be done, or undone, to something else. */
+export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependencies, "cluster" | "hosts">): void {
+  refuseOtherCluster(record, deps.cluster);
+  const { plan, entries } = record;
+  const { left } = standingOf(plan, entries);
+  for (const { host, args } of plan.steps) {
+    if (host === undefined || left.has(host)) continue;
+    const difference = differenceOf(
+      host,
+      args,
+      deps.hosts.find((open) => open.host.name === host),
+    );
+    if (difference === undefined) continue;
+    const { what, key } = difference;
+    throw new Fault("runbook-refused", `the ${plan.operation} ${plan.id} was planned otherwise: ${what}`, {
+      hint: `describe ${key} again as it was then, until the operation is finished or taken back`,
+    });
+  }
+}
+
+function differenceOf(
+  name: string,
+  { data, wal, service }: JournalRecord["plan"]["steps"][number]["args"],
+  open: OpenHost | undefined,
+): { readonly what: string; readonly key: string } | undefined {
+  if (open === undefined) return { what: `the configuration has no host ${name}`, key: `hosts.${name}` };
+  if (typeof service === "string" && !open.services.some((one) => one.service.name === service))
+    return { what: `the configuration has no ${service} on ${name}`, key: `hosts.${name}.services` };
+  if (typeof data !== "string") return undefined;
+  const { etcd } = open;
+  if (etcd === undefined) return { what: `the configuration has no member on ${name}`, key: `hosts.${name}.etcd` };
+  if (etcd.dataDirectory !== data) {
+    const what = `the data of ${name} is in ${data}, and not in ${etcd.dataDirectory}`;
+    return { what, key: `hosts.${name}.etcd.dataDirectory` };
+  }
+  if (typeof wal === "string" && etcd.walDirectory !== wal) {
+    const what = `the log of ${name} is in ${wal}, and not in ${etcd.walDirectory ?? data}`;
+    return { what, key: `hosts.${name}.etcd.walDirectory` };
+  }
+  return undefined;
+}
