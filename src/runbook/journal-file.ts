@@ -254,7 +254,7 @@ function parseLine(path: string, number: number, line: string): object {
 
 function invalid(path: string, why: string): Fault {
   return new Fault("journal-invalid", `${path} cannot be used: ${why}`, {
-    hint: "use the version of etcd-lifeboat that wrote it; its copies are on the hosts and in the store",
+    hint: "use the version of etcd-lifeboat that wrote it",
   });
 }
 

@@ -1,0 +1,96 @@
+import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { Ended } from "./command.ts";
+import { runProgram } from "./processes.ts";
+import { openRestorable, type Restorable } from "./restorable.ts";
+import { toolProgram } from "./servers.ts";
+
+/** What the command refuses, and hooks that are in its way, on a real cluster; everything that needs none is test/restore's. */
+const slow = { timeout: 500_000 };
+const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
+
+function ended({ status, stdout, stderr }: Ended, expected: number): void {
+  expect(status, stdout + stderr).toBe(expected);
+}
+
+async function openDamaged(): Promise<Restorable> {
+  const site = await openRestorable({ minor: "3.6", members: 1, apiServers: true });
+  await site.cluster.put("kept", "then");
+  ended(await site.site.run(["backup"]), 0);
+  await site.cluster.put("kept", "now");
+  return site;
+}
+
+async function expectUntouched({ cluster, runs }: Restorable): Promise<void> {
+  const names = await readdir(cluster.members[0]?.dataDirectory ?? "");
+  expect(names.filter((name) => name.startsWith("member"))).toEqual(["member"]);
+  expect(await cluster.get("kept")).toBe("now");
+  expect(await runs("api1")).toBe(true);
+}
+
+test("without the key, with another one, and while another operator is at work, nothing is touched", slow, async () => {
+  await using site = await openDamaged();
+  const { directory } = site.site;
+  const stranger = join(directory, "stranger.key");
+  await runProgram(toolProgram("age-keygen"), ["-o", stranger]);
+  await chmod(stranger, 0o600);
+  for (const identity of [undefined, { file: stranger }]) {
+    const refused = await site.site.run(["restore", ...confirmed], {
+      change: ({ repository }) => {
+        if (identity === undefined) delete repository.encryption?.identity;
+        else if (repository.encryption !== undefined) repository.encryption.identity = identity;
+      },
+    });
+    ended(refused, 4);
+    expect(refused.stderr).toMatch(/identity|key/);
+    await expectUntouched(site);
+  }
+  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step place.h1 after start" };
+  const died = await site.site.run(["restore", ...confirmed], { env });
+  expect(died.signal, died.stderr).toBe("SIGKILL");
+  const elsewhere = join(directory, "another-machine");
+  await mkdir(elsewhere);
+  const second = await site.site.run(["restore", ...confirmed], {
+    change: (config) => {
+      config.operations = { directory: elsewhere };
+    },
+  });
+  ended(second, 11);
+  expect(second.stderr).toContain("etcd-lifeboat lock show");
+  await expectUntouched(site);
+  ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+  await expectUntouched(site);
+});
+
+test(
+  "a hook stops it and says why without its secrets, and what a failure hook does changes nothing",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    const script = async (name: string, text: string): Promise<{ run: [string] }> => {
+      const path = join(site.site.directory, name);
+      await writeFile(path, `#!/bin/sh\n${text}\n`, { mode: 0o700 });
+      return { run: [path] };
+    };
+    site.site.secrets.add("canary-of-the-hook").add("canary-of-the-failure");
+    site.site.config.hooks = {
+      "before-stop-etcd": await script("no", "echo password=canary-of-the-hook; echo not approved >&2; exit 63"),
+      "on-failure": await script(
+        "fail",
+        'cat >"$0.facts"; echo password=canary-of-the-failure; echo paged nobody; exit 7',
+      ),
+    };
+    const stopped = await site.site.run(["restore", ...confirmed]);
+    ended(stopped, 5);
+    expect(stopped.stderr).toMatch(/says that the operation must not go on.*not approved/);
+    expect(stopped.stderr).toMatch(/warning: hook on-failure: .*exited with 7.*paged nobody/);
+    expect(stopped.stderr).toMatch(/--resume .*--rollback/);
+    expect(await readdir(site.site.directory)).toContain("fail.facts");
+    site.site.config.hooks["before-stop-etcd"] = await script("yes", "echo drained; exit 62");
+    const done = await site.site.run(["restore", "--resume", ...confirmed]);
+    ended(done, 0);
+    expect(done.stderr).toMatch(/warning: hook before-stop-etcd: .*warns.*drained/);
+    expect(await site.cluster.get("kept")).toBe("then");
+  },
+);
