@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { ulid } from "ulid";
 import { openHosts, openJournals, openRestore, openSurvivor, removeWork, runConfiguredHook } from "./compose-hosts.ts";
 import type { Console, Environment, Tools } from "./cli/tools.ts";
@@ -28,6 +28,7 @@ import { openEtcd } from "./etcd/connect.ts";
 import type { Etcd, MemberConnection } from "./etcd/etcd.ts";
 import type { Emit } from "./events.ts";
 import { Fault } from "./faults.ts";
+import { openLocalHost } from "./host/local.ts";
 import { escapeControls, formatDuration, formatTime } from "./format.ts";
 import { localAuthor, type LockScope } from "./repository/lock.ts";
 import { holdScan } from "./repository/scans.ts";
@@ -117,6 +118,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     }),
     lock,
     scanAny: (file, probe, stop) => runTask({ kind: "scan-snapshot", path: file, probe, expectSeal: undefined }, stop),
+    holders: async (file, stop) => await openLocalHost("this machine").holders(resolve(file), stop),
     journals: (emit) => openJournals(config, localAuthor(version), systemClock, emit),
     async restore(parts) {
       return await openRestore(config, this, parts, env);

@@ -237,16 +237,21 @@ async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSi
     const source =
       options.file === undefined
         ? await openBackup(await originalOf(tools, signal), options.backup, signal)
-        : fileSource(tools.scanAny, options.file);
+        : fileSource(fileReadingOf(tools), options.file);
     // Nothing is written where the original's backups are: no lock, no lineage, no backup.
     return { source, highWater: undefined, repository: undefined };
   }
   const repository = await repositoryId(tools, signal);
   const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
-  if (options.file !== undefined) return { source: fileSource(tools.scanAny, options.file), highWater, repository };
+  if (options.file !== undefined)
+    return { source: fileSource(fileReadingOf(tools), options.file), highWater, repository };
   if (options.fromMember !== undefined)
     return { source: await openSurvivor(tools, options.fromMember, options, signal), highWater, repository };
   return { source: await openBackup(tools, options.backup, signal), highWater, repository };
+}
+
+function fileReadingOf({ scanAny, holders }: Tools): Parameters<typeof fileSource>[0] {
+  return { scan: scanAny, holders };
 }
 
 /** The same store, read as what it is: another cluster's. */
@@ -302,7 +307,7 @@ async function reopenSource(
   signal: AbortSignal,
 ): Promise<Source> {
   const { kind, name } = facts["source"] as { readonly kind: string; readonly name: string };
-  if (kind === "file") return fileSource(tools.scanAny, name);
+  if (kind === "file") return fileSource(fileReadingOf(tools), name);
   if (kind === "member") return await openSurvivor(tools, name.replace(/^member /, ""), options, signal);
   return await openBackup(facts["asNew"] === true ? await originalOf(tools, signal) : tools, name, signal);
 }

@@ -41,6 +41,8 @@ export interface Tools extends AsyncDisposable {
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;
   /** As `scan`, also of a file without a seal. */
   readonly scanAny: Scan;
+  /** Processes of this machine that have the very file open. */
+  readonly holders: (path: string, signal: AbortSignal) => Promise<readonly number[]>;
   /** The operations that this machine has begun. */
   readonly journals: (emit: Emit) => Journals;
   readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;

@@ -34,7 +34,12 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
   const known = facts.live?.members ?? facts.source.members;
   const from = facts.live === undefined ? "the backup" : "the running cluster";
   const names = new Set(carriers.map(({ member }) => member));
-  for (const { name } of known) {
+  for (const { name, peerUrls } of known) {
+    if (name === "") {
+      warnings.push(
+        `${from} has a member at ${peerUrls.join(", ")} that was added and has never started: it is restored only if a host of the configuration carries it`,
+      );
+    }
     if (name === "" || names.has(name)) continue;
     refusals.push({
       message: `${from} has a member "${name}", and no host of the configuration carries it`,
@@ -77,7 +82,8 @@ function namesOf(members: readonly ListedMember[]): string {
 function tellDifferences(live: readonly ListedMember[], then: readonly ListedMember[], warnings: string[]): void {
   if (then.length === 0) return;
   for (const { name } of live) {
-    if (!then.some((member) => member.name === name)) warnings.push(`${name} joined after the backup was taken`);
+    if (name !== "" && !then.some((member) => member.name === name))
+      warnings.push(`${name} joined after the backup was taken`);
   }
   for (const member of then) {
     const now = live.find(({ name }) => name === member.name);

@@ -4,7 +4,7 @@ import { copyFile, mkdir, open, rename, rm, stat, truncate } from "node:fs/promi
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { SnapshotFacts } from "../bolt/facts.ts";
-import { Fault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import type { Manifest } from "../repository/manifest.ts";
 import { checkContent } from "../snapshot/content.ts";
 import type { Decryption } from "../snapshot/encode.ts";
@@ -33,6 +33,31 @@ export interface Fetched {
 
 const sealBytes = 32;
 
+/** Does something in the directory of the operation on this machine; what its disk refuses is a fault that names it. */
+export async function onOwnDisk<T>(directory: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    const code = error instanceof Error && !isFault(error) ? (error as NodeJS.ErrnoException).code : undefined;
+    if (code === undefined || !/^E[A-Z0-9]+$/.test(code)) throw error;
+    const full = code === "ENOSPC" || code === "EDQUOT";
+    throw new Fault(
+      full ? "spool-space" : "spool-failed",
+      full ? `no space left in ${directory}` : `${directory} cannot be written or read: ${code}`,
+      { hint: "make room there, or mend that disk; operations.directory says where it is", cause: error },
+    );
+  }
+}
+
+/** The source with what the disk of this machine refuses told as such. */
+export function heldToDisk(source: Source): Source {
+  return {
+    ...source,
+    fetch: async (directory, onBytes, signal) =>
+      await onOwnDisk(directory, async () => await source.fetch(directory, onBytes, signal)),
+  };
+}
+
 /** The path of the database inside the work directory. */
 export function databasePath(directory: string): string {
   return join(directory, "snapshot.db");
@@ -55,7 +80,7 @@ export function backupSource(
   const { manifest } = chosen;
   const { content, data } = manifest;
   const name = `${manifest.lineage}/${manifest.backup}`;
-  return {
+  return heldToDisk({
     name,
     bytes: data.plainBytes,
     async fetch(directory, onBytes, signal) {
@@ -78,7 +103,7 @@ export function backupSource(
       }
       return { path, facts: factsOfBackup(chosen, name) };
     },
-  };
+  });
 }
 
 function factsOfBackup({ manifest, unproven, passedOver }: ChosenBackup, name: string): SourceFacts {
@@ -113,9 +138,15 @@ function factsOfBackup({ manifest, unproven, passedOver }: ChosenBackup, name: s
   };
 }
 
+export interface FileReading {
+  readonly scan: Scan;
+  /** Processes of this machine that have the very file open. */
+  readonly holders: (path: string, signal: AbortSignal) => Promise<readonly number[]>;
+}
+
 /** A file as `etcdctl snapshot save` or `etcd-lifeboat fetch` writes it; one without a seal is what a member's own database is. */
-export function fileSource(scan: Scan, file: string): Source {
-  return {
+export function fileSource({ scan, holders }: FileReading, file: string): Source {
+  return heldToDisk({
     name: file,
     bytes: undefined,
     async fetch(directory, onBytes, signal) {
@@ -123,10 +154,18 @@ export function fileSource(scan: Scan, file: string): Source {
       await mkdir(directory, { recursive: true, mode: 0o700 });
       const partial = `${path}.partial`;
       await rm(partial, { force: true });
+      const open = await holders(file, signal);
+      if (open.length > 0) {
+        // A database that is written meanwhile would be copied in parts that do not fit.
+        throw new Fault("restore-refused", `process ${open.join(", ")} has ${file} open: what is copied may be torn`, {
+          hint: "take what runs by its name: etcd-lifeboat restore --from-member NAME; or end that process first",
+        });
+      }
       try {
         await copyFile(file, partial, constants.COPYFILE_EXCL);
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
+        if (code === "ENOSPC" || code === "EDQUOT" || code === "EIO") throw error;
         throw new Fault("usage", `${file} cannot be read: ${code ?? String(error)}`, {
           hint: "give a file that etcdctl snapshot save or etcd-lifeboat fetch has written",
           cause: error,
@@ -139,7 +178,7 @@ export function fileSource(scan: Scan, file: string): Source {
       await rename(partial, path);
       return { path, facts: factsOfFile(file, facts, seal) };
     },
-  };
+  });
 }
 
 /** SHA-256 of the database, hexadecimal, and whether a seal after it says the same; a wrong one is `snapshot-broken`. */

@@ -13,7 +13,15 @@ import type { Scan } from "../snapshot/take.ts";
 import type { StockServers } from "../stock/stock.ts";
 import type { ListedMember, SourceFacts, SurvivorFacts } from "./facts.ts";
 import type { OpenHost } from "./restore.ts";
-import { databasePath, digestOfFile, factsOfDatabase, membersOf, type Fetched, type Source } from "./source.ts";
+import {
+  databasePath,
+  heldToDisk,
+  digestOfFile,
+  factsOfDatabase,
+  membersOf,
+  type Fetched,
+  type Source,
+} from "./source.ts";
 import { takeStopped } from "./survivor-stopped.ts";
 
 /**
@@ -56,7 +64,7 @@ export async function survivorSource(deps: SurvivorDependencies, outer: AbortSig
   const { host, at, scan } = deps;
   const database = await host.stat(`${at.dataDirectory}/member/snap/db`, outer);
   const name = `member ${at.member}`;
-  return {
+  return heldToDisk({
     name,
     bytes: database?.sizeBytes,
     async fetch(directory, onBytes, signal) {
@@ -75,7 +83,7 @@ export async function survivorSource(deps: SurvivorDependencies, outer: AbortSig
       const sha256 = (await digestOfFile(path, signal)) ?? "";
       return { path, facts: factsOfSurvivor(name, factsOfDatabase(scanned, sha256), taken) } satisfies Fetched;
     },
-  };
+  });
 }
 
 function factsOfSurvivor(

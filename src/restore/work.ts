@@ -6,7 +6,7 @@ import { Fault } from "../faults.ts";
 import type { RunbookPlan } from "../runbook/runbook.ts";
 import { HostWork } from "./host-work.ts";
 import type { RestoreDependencies } from "./restore.ts";
-import type { Fetched } from "./source.ts";
+import { onOwnDisk, type Fetched } from "./source.ts";
 
 /**
  * What a restore has in its hands while a process executes it: the lock, the database, what was built of it. All of it can be had again from the plan, so that any
@@ -58,10 +58,12 @@ export class RestoreWork extends HostWork<RestoreDependencies> {
     const minor = minorOf(text);
     if (minor === undefined) throw new Fault("runbook-refused", `etcd ${text} is not known to this program`);
     const directory = join(this.deps.workDirectory, "built");
-    await rm(directory, { recursive: true, force: true });
-    await mkdir(directory, { recursive: true, mode: 0o700 });
     const bump = BigInt(first.bump);
-    return await this.deps.builder.build(path, directory, { minor, token, members, bump }, signal);
+    return await onOwnDisk(directory, async () => {
+      await rm(directory, { recursive: true, force: true });
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      return await this.deps.builder.build(path, directory, { minor, token, members, bump }, signal);
+    });
   }
 
   async builtMember(name: string, signal: AbortSignal): Promise<BuiltMember> {

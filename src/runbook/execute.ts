@@ -24,7 +24,7 @@ export interface ExecuteDependencies {
  * Executes the plan of a journal. `run` and `resume` walk forward: what is done stays, everything else is checked, performed and checked again. `rollback` walks backward and
  * undoes whatever was begun. Each of them may be interrupted at any instant and called again, also the other way.
  * Rejects with `runbook-refused` when it stopped before anything was changed, with `runbook-stopped` amid changes (also when it was interrupted), with
- * `rollback-too-late` as a handler says it, and with `interrupted`, `locked` and `paused` when nothing was changed yet. What is no Fault comes out as it is.
+ * `rollback-too-late` as a handler says it, and with `interrupted`, `locked` and `paused` when nothing was changed yet. What is no Fault comes out as it is while nothing was changed.
  */
 export async function execute(
   journal: Journal,
@@ -334,17 +334,20 @@ function stopFault({ journal }: Run, mode: RunbookMode, changed: boolean, thrown
   const { plan } = journal;
   const step = thrown instanceof StepFailure ? thrown.step : undefined;
   const reason = thrown instanceof StepFailure ? thrown.reason : thrown;
-  if (!isFault(reason) || reason.code === "rollback-too-late") return reason;
+  if (isFault(reason, "rollback-too-late")) return reason;
+  // Amid changes even a bug of ours must say what to do next.
+  if (!isFault(reason) && !changed) return reason;
   // Whoever has to wait is told that he has to, and not that something failed.
-  if (!changed && ["interrupted", "locked", "paused"].includes(reason.code)) return reason;
+  if (!changed && isFault(reason, "interrupted", "locked", "paused")) return reason;
   const what = mode === "rollback" ? `the rollback of ${plan.operation} ${plan.id}` : `${plan.operation} ${plan.id}`;
   const where = step === undefined ? "" : ` before ${step.title}`;
   const again = `etcd-lifeboat ${plan.operation}`;
   const next = changed ? `go on: ${again} --resume ${plan.id}; or go back: ${again} --rollback ${plan.id}` : undefined;
-  const hint = [reason.hint, next].filter((part) => part !== undefined).join("; then ");
+  const message = reason instanceof Error ? reason.message : String(reason);
+  const hint = [isFault(reason) ? reason.hint : undefined, next].filter((part) => part !== undefined).join("; then ");
   return new Fault(
     changed ? "runbook-stopped" : "runbook-refused",
-    `${what} stopped${where}: ${reason.message}${changed ? "" : " (nothing was changed)"}`,
+    `${what} stopped${where}: ${message}${changed ? "" : " (nothing was changed)"}`,
     { hint: hint === "" ? undefined : hint, cause: reason },
   );
 }

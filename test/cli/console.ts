@@ -92,6 +92,7 @@ function toolsOf(rig: Rig, path: string): Tools {
     identities: async () => [],
     examineBucket: undefined,
     scanAny: () => Promise.reject(new Error("no scan here")),
+    holders: async () => [],
     journals: () => {
       throw new Error("no journals here");
     },

@@ -28,6 +28,7 @@ function environmentOf(model: Model, { cluster = "prod", deps = model.deps, type
     store: async () => store,
     trusted: async () => undefined,
     scanAny: () => Promise.reject(new Error("no scan here")),
+    holders: async () => [],
     journals: () => model.journals,
     restore: async () => ({ ...deps, cluster }),
     hosts: async () => ({ ...deps, cluster }),

@@ -338,3 +338,14 @@ suite("another cluster from a backup", () => {
     );
   });
 });
+
+test("a member that was added and has never started is named, and no difference of an empty name is told", () => {
+  const live = liveFacts();
+  const nameless = { ...live.members[0]!, name: "", peerUrls: ["https://m4.example:2380"], up: false };
+  const facts = restoreFacts({ live: { ...live, members: [...live.members, nameless] } });
+  const { warnings } = judgeRestore(facts, request(), describe);
+  expect(warnings.filter((warning) => warning.includes("https://m4.example:2380"))).toEqual([
+    expect.stringMatching(/added and has never started/),
+  ]);
+  expect(warnings.some((warning) => warning.startsWith(" "))).toBe(false);
+});

@@ -178,9 +178,18 @@ describe("a step that fails", () => {
     expect(done).toEqual([]);
   });
 
-  test("that is our bug crashes as what it is, after it was written down", async () => {
-    const { run, standing } = await rig([{}], { perform: () => Promise.reject(new TypeError("x is undefined")) });
-    await expect(run("run")).rejects.toThrow(TypeError);
+  test("that is our bug crashes as what it is before changes, and says amid them how to go on, after it was written down", async () => {
+    const bug = new TypeError("x is undefined");
+    const { run, standing } = await rig([{}], { perform: () => Promise.reject(bug) });
+    const harmless = await rig([{ harmless: true }], { perform: () => Promise.reject(bug) });
+    await expect(harmless.run("run")).rejects.toThrow(TypeError);
+    await expect(run("run")).rejects.toMatchObject({
+      code: "runbook-stopped",
+      exitStatus: 5,
+      message: expect.stringMatching(/x is undefined/),
+      hint: expect.stringMatching(/--resume .*--rollback/),
+      cause: bug,
+    });
     expect(standing().steps.get("s0")).toMatchObject({ state: "failed", message: "x is undefined" });
   });
 });
