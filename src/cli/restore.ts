@@ -11,7 +11,7 @@ import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../resto
 import type { Preflight } from "../restore/gates.ts";
 import { describeHygiene, readHygiene } from "../restore/hygiene.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
-import { backupSource, fileSource, type Source } from "../restore/source.ts";
+import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { isUnfinished, needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
@@ -99,7 +99,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
       toolDirectory: options.tools,
       emit: listener.emit,
     });
-    const request = requestOf(tools, options, id, repository !== undefined);
+    const request = requestOf(tools, options, id, repository);
     const onBytes = (doneBytes: number): void =>
       listener.emit({
         name: "backup.progress",
@@ -152,9 +152,10 @@ async function continueRestore(
     });
   const listener = environment.listen(console);
   try {
-    const source = await reopenSource(tools, plan, options, signal);
-    const repository = plan.facts["lineage"] === null ? undefined : await repositoryId(tools, signal);
-    const { builder } = plan.facts;
+    // Opened only when the database is needed: the way back needs neither the backup nor its key.
+    const source = lazySource(nameOfSource(plan), async (stop) => await reopenSource(tools, plan, options, stop));
+    const { builder, repository: planned } = plan.facts;
+    const repository = typeof planned === "string" ? planned : undefined;
     const deps = await tools.restore({
       id: plan.id,
       source,
@@ -300,6 +301,10 @@ async function openBackup(tools: Tools, named: string | undefined, signal: Abort
   return backupSource({ store, scan: tools.scan }, chosen, await decryptionFor(chosen.manifest, tools.identities));
 }
 
+function nameOfSource({ facts }: RunbookPlan): string {
+  return (facts["source"] as { readonly name: string }).name;
+}
+
 async function reopenSource(
   tools: Tools,
   { facts }: RunbookPlan,
@@ -343,7 +348,7 @@ async function readHighWater(tools: Tools, repository: string, signal: AbortSign
   return top;
 }
 
-function requestOf(tools: Tools, options: RestoreOptions, id: string, hasRepository: boolean): RestoreRequest {
+function requestOf(tools: Tools, options: RestoreOptions, id: string, repository: string | undefined): RestoreRequest {
   const { hooks } = tools.loaded.config;
   const quietSeconds = Number(options.quietSeconds ?? 25);
   if (!Number.isInteger(quietSeconds) || quietSeconds < 1 || quietSeconds > 3600)
@@ -355,7 +360,8 @@ function requestOf(tools: Tools, options: RestoreOptions, id: string, hasReposit
     acceptRebootRisk: options.acceptRebootRisk === true,
     quietMs: quietSeconds * 1000,
     token: `restore-${id}`,
-    lineage: hasRepository ? tools.newId() : undefined,
+    repository,
+    lineage: repository === undefined ? undefined : tools.newId(),
     builder: options.builder ?? "lifeboat",
     minor: options.etcdMinor,
     hooks: Object.entries(hooks).flatMap(([phase, hook]) =>

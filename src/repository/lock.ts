@@ -334,7 +334,7 @@ export async function acquireLock(
   );
   const lost = new AbortController();
   const released = new AbortController();
-  const renewing = renewUntil(scope, id, lost, released.signal);
+  const renewing = renewUntil(scope, id, lapses, lost, released.signal);
   return {
     lost: lost.signal,
     async abandon() {
@@ -354,8 +354,17 @@ export async function acquireLock(
   };
 }
 
-/** Renews until released. The lock is lost when somebody else has it, or when no renewal went through before others think us dead. */
-async function renewUntil(scope: LockScope, id: string, lost: AbortController, released: AbortSignal): Promise<void> {
+/**
+ * Renews until released. The lock is lost when somebody else has it; one that lapses also when no renewal went through before others think us dead. One that does not
+ * lapse is nobody else's for as long as a store does not answer: an operation amid changes goes on.
+ */
+async function renewUntil(
+  scope: LockScope,
+  id: string,
+  lapses: boolean,
+  lost: AbortController,
+  released: AbortSignal,
+): Promise<void> {
   let renewedMs = scope.clock.now();
   while (!released.aborted && !lost.signal.aborted) {
     try {
@@ -373,7 +382,7 @@ async function renewUntil(scope: LockScope, id: string, lost: AbortController, r
       if (released.aborted) return;
       if (!isFault(error)) throw error;
       if (error.code === "locked") lost.abort(error);
-      else if (scope.clock.now() - renewedMs > 3 * renewEveryMs) {
+      else if (lapses && scope.clock.now() - renewedMs > 3 * renewEveryMs) {
         lost.abort(new Fault("locked", `the lock could not be renewed: ${error.message}`, { cause: error }));
       }
     }

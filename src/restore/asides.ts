@@ -44,6 +44,7 @@ export interface Asides {
 }
 
 const prefix = "before-restore-";
+const rolledBackPrefix = "rolled-back-";
 const removingPrefix = "removing-";
 
 /** What operations that were finished have left on the hosts. Reads only; rejects where a host cannot be reached. */
@@ -63,9 +64,10 @@ export async function findAsides(
       for (const step of plan.steps.filter(({ host: name }) => name === host.name)) {
         const places = placesOf(step);
         if (places === undefined) continue;
-        for (const { path, removing } of places.paths) known.add(path).add(removing);
-        if (standingOf(plan, entries).ended !== "done") continue;
-        const paths = (await Promise.all(places.paths.map((at) => lookAt(host, at, signal)))).flat();
+        for (const { path, removing } of [...places.done, ...places["rolled-back"]]) known.add(path).add(removing);
+        const { ended } = standingOf(plan, entries);
+        if (ended !== "done" && ended !== "rolled-back") continue;
+        const paths = (await Promise.all(places[ended].map((at) => lookAt(host, at, signal)))).flat();
         if (paths.length === 0) continue;
         const { id: operation, operation: command } = plan;
         const of = { operation, command, leftMs, host: host.name, member: etcd.member, step: step.id };
@@ -95,7 +97,9 @@ async function namedLikeAsides(
   const found: string[] = [];
   for (const { directory, before } of places) {
     const names = (await host.list(directory === "" ? "/" : directory, signal)) ?? [];
-    const like = names.filter((name) => [prefix, removingPrefix].some((one) => name.startsWith(`${before}${one}`)));
+    const like = names.filter((name) =>
+      [prefix, rolledBackPrefix, removingPrefix].some((one) => name.startsWith(`${before}${one}`)),
+    );
     found.push(...like.map((name) => `${directory}/${name}`));
   }
   return found;
@@ -106,20 +110,30 @@ interface Place {
   readonly removing: string;
 }
 
+/** What lies beside the data of a member once its operation is done: the old data; or is rolled back: the new data, where a member ran on it. */
+interface Places {
+  readonly current: string;
+  readonly done: readonly Place[];
+  readonly "rolled-back": readonly Place[];
+}
+
 /** Where a step that moves data aside puts it; undefined for other steps, and for names that no plan of ours has. */
-function placesOf({
-  kind,
-  args,
-}: RunbookStep): { readonly current: string; readonly paths: readonly Place[] } | undefined {
+function placesOf({ kind, args }: RunbookStep): Places | undefined {
   const { data, wal, oldName } = args;
   if (kind !== "swap" && kind !== "aside") return undefined;
   if (typeof data !== "string" || typeof oldName !== "string") return undefined;
   if (!oldName.startsWith(prefix) || oldName.includes("/")) return undefined;
-  const removingName = `${removingPrefix}${oldName.slice(prefix.length)}`;
-  const named = (before: string): Place => ({ path: `${before}${oldName}`, removing: `${before}${removingName}` });
+  const id = oldName.slice(prefix.length);
+  const named =
+    (name: string) =>
+    (before: string): Place => ({ path: `${before}${name}${id}`, removing: `${before}${removingPrefix}${id}` });
   // One that joins a member anew moves its whole log directory; a restore moves the files in it.
-  const walPlace = typeof wal === "string" ? [named(kind === "swap" ? `${wal}/` : `${wal}.`)] : [];
-  return { current: `${data}/member`, paths: [named(`${data}/member.`), ...walPlace] };
+  const before = [`${data}/member.`, ...(typeof wal === "string" ? [kind === "swap" ? `${wal}/` : `${wal}.`] : [])];
+  return {
+    current: `${data}/member`,
+    done: before.map(named(prefix)),
+    "rolled-back": kind === "swap" ? before.map(named(rolledBackPrefix)) : [],
+  };
 }
 
 async function lookAt(host: Host, { path, removing }: Place, signal: AbortSignal): Promise<readonly AsidePath[]> {

@@ -7,7 +7,7 @@ import { judgeHistory } from "../repository/lineage.ts";
 import { acquireLock } from "../repository/lock.ts";
 import { newestProven } from "../repository/proven.ts";
 import type { Journal, JournalRecord, Journals } from "../runbook/journal.ts";
-import { isUnfinished } from "../runbook/standing.ts";
+import { isUnfinished, standingOf } from "../runbook/standing.ts";
 import { liveHistory } from "../snapshot/backup.ts";
 import { findAsides, type Aside, type Asides } from "./asides.ts";
 import type { Refusal } from "./choose.ts";
@@ -120,7 +120,10 @@ async function judgeCluster(
   for (const { kind } of facts.alarms ?? []) refusals.push({ message: `an alarm ${kind} is active`, hint: heal });
   const old = new Set(
     records
-      .filter(({ plan }) => found.some(({ operation }) => operation === plan.id))
+      .filter(
+        ({ plan, entries }) =>
+          standingOf(plan, entries).ended === "done" && found.some(({ operation }) => operation === plan.id),
+      )
       .flatMap(({ plan }) => oldClusterOf(plan.facts["old"])),
   );
   if (old.has(facts.clusterId.toString(16))) {

@@ -17,9 +17,10 @@ import type { RestoreWork } from "./work.ts";
 export function lockStep(work: HostWork): StepHandler {
   return {
     check: async () => ({ state: work.holdsLock || work.deps.repository === undefined ? "done" : "pending" }),
-    async perform(_step, _context, signal) {
-      await work.takeLock(signal);
-      return undefined;
+    async perform({ id }, { results }, signal) {
+      if (results.get(id)?.["held"] === true) await work.takeLockAgain(signal);
+      else await work.takeLock(signal);
+      return { held: true };
     },
     didNothing: isOthers,
     async undo(_step, _context, signal) {
@@ -433,6 +434,14 @@ export async function refuseLateRollback(
   const away = new Set(work.facts.members.filter(({ host }) => left.has(host)).map(({ name }) => name));
   const since = results.get("healthy")?.["startedSeconds"] as { readonly [id: string]: number | null } | undefined;
   const answers = await askAll(work, signal);
+  const known = new Set([built.clusterId, work.facts.old?.clusterId]);
+  const other = answers.find(({ status }) => !known.has(status.clusterId.toString(16)));
+  if (other !== undefined)
+    throw tooLate(
+      work,
+      other.address.name,
+      `another cluster answers at ${other.address.url}: a later restore, or one made anew`,
+    );
   for (const { name, id } of built.members) {
     const found = answers.find(({ status }) => status.memberId.toString(16) === id);
     if (found === undefined) {

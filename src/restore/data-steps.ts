@@ -8,7 +8,7 @@ import type { RestoreWork } from "./work.ts";
 
 /**
  * The new data on the hosts. It is brought beside the old while that is still in use, and takes its place by a rename, so that at every instant one of the two is
- * whole under its name; nothing old is ever removed here.
+ * whole under its name; nothing that a member ever ran on is removed here, neither the old data nor the new.
  */
 
 export function fetchStep(work: RestoreWork): StepHandler {
@@ -72,6 +72,9 @@ interface Places {
   readonly wal: string | undefined;
   readonly newData: string;
   readonly oldData: string;
+  /** Where the new data is kept when a member ran on it before it was taken back. */
+  readonly servedData: string;
+  readonly servedWal: string | undefined;
   readonly newWal: string | undefined;
   readonly oldWal: string | undefined;
   readonly hadMember: boolean;
@@ -86,10 +89,17 @@ function placesOf(step: RunbookStep): Places {
     wal,
     newData: `${data}/member.${newName}`,
     oldData: `${data}/member.${oldName}`,
+    servedData: `${data}/member.${servedName(oldName)}`,
+    servedWal: wal === undefined ? undefined : `${wal}/${servedName(oldName)}`,
     newWal: wal === undefined ? undefined : `${wal}/${newName}`,
     oldWal: wal === undefined ? undefined : `${wal}/${oldName}`,
     hadMember: step.args["hadMember"] === true,
   };
+}
+
+/** From `before-restore-ID`, the name of the old data of the same operation. */
+export function servedName(oldName: string): string {
+  return oldName.replace(/^before-restore-/, "rolled-back-");
 }
 
 export function placeStep(work: RestoreWork): StepHandler {
@@ -116,16 +126,22 @@ export function placeStep(work: RestoreWork): StepHandler {
         await host.receive(newWal, sent(built.wal), options, signal);
       return undefined;
     },
-    async undo(step, _context, signal) {
+    async undo(step, { begun }, signal) {
       const { host } = work.host(step.host ?? "");
-      const { newData, newWal } = placesOf(step);
-      // A try that was interrupted lies under another name.
-      for (const tree of [newData, ...(newWal === undefined ? [] : [newWal])]) {
-        await host.removeTree(partOf(tree), signal);
-        await host.removeTree(tree, signal);
-      }
+      const { newData, newWal, servedData, servedWal } = placesOf(step);
+      // A member may have run on it, and somebody may miss what it was told then.
+      const served = begun(`start-etcd.${step.host ?? ""}`);
+      await discard(host, newData, served ? servedData : undefined, signal);
+      if (newWal !== undefined) await discard(host, newWal, served ? servedWal : undefined, signal);
     },
   };
+}
+
+async function discard(host: Host, tree: string, keptAt: string | undefined, signal: AbortSignal): Promise<void> {
+  // A try that was interrupted lies under another name.
+  await host.removeTree(partOf(tree), signal);
+  if (keptAt === undefined) await host.removeTree(tree, signal);
+  else if ((await host.stat(tree, signal)) !== undefined) await host.rename(tree, keptAt, signal);
 }
 
 async function* sent(files: readonly BuiltFile[]): AsyncGenerator<SentFile, void, undefined> {

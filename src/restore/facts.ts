@@ -163,6 +163,8 @@ export interface RestoreRequest {
   readonly quietMs: number;
   /** New and unique, so that no old member can join. */
   readonly token: string;
+  /** ULID of the repository; undefined where there is none. */
+  readonly repository: string | undefined;
   /** The lineage that the restored cluster begins; undefined where there is no repository. */
   readonly lineage: string | undefined;
   /** Who writes the data directories. */

@@ -1,7 +1,18 @@
-import { Fault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import { acquireLock, type OperationLock } from "../repository/lock.ts";
 import type { RunbookPlan } from "../runbook/runbook.ts";
 import type { HostDependencies, OpenHost, OpenService } from "./restore.ts";
+
+/** Why a store may not answer at all. */
+const storeAway = [
+  "store-unreachable",
+  "store-tls",
+  "store-denied",
+  "store-missing",
+  "store-region",
+  "store-refused",
+  "store-full",
+] as const;
 
 /** What every operation on the hosts has in its hands while a process executes it: the lock, and the hosts of its plan with what runs there. */
 export class HostWork<Deps extends HostDependencies = HostDependencies> {
@@ -12,6 +23,8 @@ export class HostWork<Deps extends HostDependencies = HostDependencies> {
   readonly #losing = new AbortController();
   #lock: OperationLock | undefined;
   #lockedAtMs: number | undefined;
+  /** It was ours, and the store cannot be asked whether it still is. */
+  #believed = false;
 
   constructor(deps: Deps, plan: RunbookPlan) {
     this.deps = deps;
@@ -20,7 +33,7 @@ export class HostWork<Deps extends HostDependencies = HostDependencies> {
   }
 
   get holdsLock(): boolean {
-    return this.#lock !== undefined && !this.#lock.lost.aborted;
+    return this.#believed || (this.#lock !== undefined && !this.#lock.lost.aborted);
   }
 
   /** Takes the lock, or takes it up again after an earlier process of this operation. */
@@ -34,6 +47,22 @@ export class HostWork<Deps extends HostDependencies = HostDependencies> {
     this.#lockedAtMs = this.deps.clock.elapsed();
   }
 
+  /**
+   * Takes up the lock that this operation had. A store that does not answer is no reason to leave a cluster half-changed: a lock that does not lapse is still ours then,
+   * unless somebody took it away by hand.
+   */
+  async takeLockAgain(signal: AbortSignal): Promise<void> {
+    try {
+      await this.takeLock(signal);
+    } catch (error) {
+      if (signal.aborted || !isFault(error, ...storeAway)) throw error;
+      const message = `the lock of this operation cannot be looked at, and it goes on all the same: ${error.message}`;
+      this.deps.emit({ name: "warning", about: "restore", message });
+      this.#believed = true;
+      this.#lockedAtMs = this.deps.clock.elapsed();
+    }
+  }
+
   /** When this process took the lock, or took it up again, by the clock that never goes back; undefined where it has not. */
   get lockedAtMs(): number | undefined {
     return this.#lockedAtMs;
@@ -42,6 +71,7 @@ export class HostWork<Deps extends HostDependencies = HostDependencies> {
   async releaseLock(signal: AbortSignal): Promise<void> {
     // A process that never had it takes it up first: only who holds it may release it.
     if (this.#lock === undefined) await this.takeLock(signal);
+    this.#believed = false;
     const lock = this.#lock;
     this.#lock = undefined;
     await lock?.[Symbol.asyncDispose]();

@@ -301,6 +301,7 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
       why: preflight.first.why,
     },
     token: request.token,
+    repository: request.repository ?? null,
     lineage: request.lineage ?? null,
     parent: source.lineage ?? null,
     asNew: request.asNew,

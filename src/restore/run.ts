@@ -90,6 +90,7 @@ export async function executeRestore(
   const work = new RestoreWork(deps, journal.plan, fetched);
   const { hosts, emit, clock } = deps;
   try {
+    if (mode === "rollback") await takeLockToGoBack(work, journal, signal);
     const outcome = await execute(
       journal,
       mode,
@@ -149,5 +150,15 @@ async function refuseLate(
     });
   const begun = (kind: string): boolean => plan.steps.some((step) => step.kind === kind && isBegun(steps.get(step.id)));
   if (!begun("start-etcd")) return;
-  await refuseLateRollback(work, { results, left: new Set(left.keys()) }, begun("start-service"), signal);
+  // Whom a plan does not stop and start, it cannot keep away: from the healthy members on, they may be there.
+  const clients = plan.steps.some(({ kind }) => kind === "start-service") ? begun("start-service") : begun("healthy");
+  const finished = entries.some((entry) => entry.kind === "ended" && entry.outcome === "done");
+  await refuseLateRollback(work, { results, left: new Set(left.keys()) }, clients || finished, signal);
+}
+
+/** The way back needs the lock as the way forth did: nobody else may be at work on the cluster. */
+async function takeLockToGoBack(work: RestoreWork, { plan, entries }: Journal, signal: AbortSignal): Promise<void> {
+  const lock = plan.steps.find(({ kind }) => kind === "lock");
+  if (lock !== undefined && standingOf(plan, entries).steps.get(lock.id)?.touched === true)
+    await work.takeLockAgain(signal);
 }

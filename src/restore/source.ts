@@ -31,6 +31,15 @@ export interface Fetched {
   readonly facts: SourceFacts;
 }
 
+/** One that is opened, with whatever that needs, when its database is fetched. */
+export function lazySource(name: string, open: (signal: AbortSignal) => Promise<Source>): Source {
+  return {
+    name,
+    bytes: undefined,
+    fetch: async (directory, onBytes, signal) => await (await open(signal)).fetch(directory, onBytes, signal),
+  };
+}
+
 const sealBytes = 32;
 
 /** Does something in the directory of the operation on this machine; what its disk refuses is a fault that names it. */

@@ -255,6 +255,7 @@ function contextOf({ journal, deps }: Run, step: RunbookStep): StepContext {
     results: resultsOf(standing),
     notes: standing.steps.get(step.id)?.notes ?? [],
     left: new Set(standing.left.keys()),
+    begun: (id) => journal.entries.some((entry) => entry.kind === "start" && entry.step === id),
     note: async (facts) => {
       deps.failpoint?.(`${step.id} before note`);
       await journal.append({ kind: "note", step: step.id, facts, timeMs: deps.clock.now() });

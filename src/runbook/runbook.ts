@@ -54,6 +54,8 @@ export interface StepContext {
   readonly notes: readonly JsonObject[];
   /** Hosts that were lost and given up. */
   readonly left: ReadonlySet<string>;
+  /** Whether a step was ever begun in this operation, also when it was taken back since. */
+  readonly begun: (step: string) => boolean;
   /** Writes something into the journal, durably, before it is acted on: a name that was chosen, what was found before it is changed. */
   readonly note: (facts: JsonObject) => Promise<void>;
 }

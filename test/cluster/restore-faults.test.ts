@@ -66,7 +66,7 @@ test(
     ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
     expect(await site.cluster.get("kept")).toBe("now");
     expect(await site.runs("api1")).toBe(true);
-    expect(await asides(site)).toEqual(["member"]);
+    expect(await asides(site)).toEqual(["member", expect.stringMatching(/^member\.rolled-back-/)]);
     // The old history goes on where it was.
     ended(await site.site.run(["backup"]), 0);
   },

@@ -226,6 +226,16 @@ describe("an operation", () => {
     await faultOf(held[Symbol.asyncDispose]());
   });
 
+  test("that does not lapse is not lost by a store that does not answer, however long", async () => {
+    const rig = openRig();
+    const held = await acquireLock(rig.at("cp1"), "restore", false, calm);
+    const struck = rig.store.trouble({ method: "list", fail: new Fault("store-unreachable", "no route") });
+    await rig.clock.advance(60 * 60_000);
+    expect(struck()).toBeGreaterThan(30);
+    expect(held.lost.aborted).toBe(false);
+    await held.abandon();
+  });
+
   test("begins during a pause, and leaves it as it is", async () => {
     const rig = openRig();
     await pauseRepository(rig.at("cp1"), "maintenance", calm);

@@ -126,6 +126,7 @@ export function request(changes: Partial<RestoreRequest> = {}): RestoreRequest {
     acceptRebootRisk: false,
     quietMs: 25_000,
     token: "restore-01JQ000000000000000000000Z",
+    repository: "01JR0000000000000000000000",
     lineage: "01JQ0000000000000000000002",
     builder: "lifeboat",
     minor: undefined,

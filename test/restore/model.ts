@@ -432,7 +432,11 @@ export async function openModel(options: ModelOptions, scratch: string) {
     instant(label);
     sync();
   });
-  const watchedStore = watched<Store>(store, "store", instant);
+  let storeIsAway = false;
+  const watchedStore = watched<Store>(store, "store", (label) => {
+    instant(label);
+    if (storeIsAway) throw new Fault("store-unreachable", "no route to the store");
+  });
   const observe = { endpoints: [], overrides: new Map(), memberTimeoutMs: 120_000 };
   // Its renewals are no part of this: no time passes for it.
   const still = steeredClock(nowMs);
@@ -631,6 +635,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
     },
     /** A client that nobody has listed begins to talk to etcd, or ends. */
     talk: (does: boolean): void => void (strangerTalks = does),
+    /** The store stops answering, or answers again. */
+    storeAway: (is: boolean): void => void (storeIsAway = is),
     /** The lock, as other processes see it. */
     lock,
     /** What other commands work with on the same cluster. */

@@ -1,0 +1,97 @@
+import { expect, test } from "vitest";
+import { Fault } from "../../src/faults.ts";
+import type { Source } from "../../src/restore/source.ts";
+import { openModel, openScratch, type Model, type ModelOptions } from "./model.ts";
+
+/** When a restore may still be taken back, and what is kept of what it brought. */
+
+/** Dies at a place of its plan, such as `healthy after done`. */
+async function dieAt(options: ModelOptions, place: string, scratch: string): Promise<Model> {
+  const tried = await openModel(options, `${scratch}/tried`);
+  await tried.process("run");
+  const instant = tried.labels.indexOf(place) + 1;
+  expect(instant, `${place} is no instant of ${tried.labels.join(", ")}`).toBeGreaterThan(0);
+  const model = await openModel(options, `${scratch}/dies`);
+  expect(await model.process("run", instant)).toBe("died");
+  return model;
+}
+
+const kept = (model: Model): readonly string[] =>
+  Object.values(model.tree()).flatMap((tree) => Object.keys(tree).filter((path) => path.includes("rolled-back-")));
+
+test("what members ran on is kept aside by a rollback, and what none ran on is not", async () => {
+  using scratch = openScratch();
+  const served = await dieAt({ members: 1 }, "healthy after done", `${scratch.directory}/served`);
+  expect(await served.process("rollback")).toMatchObject({ kind: "rolled-back" });
+  served.mustBe("old", "rolled-back");
+  expect(kept(served).some((path) => path.endsWith("/snap/db"))).toBe(true);
+  const swapped = await dieAt({ members: 1 }, "swap.h1 after done", `${scratch.directory}/swapped`);
+  expect(await swapped.process("rollback")).toMatchObject({ kind: "rolled-back" });
+  swapped.mustBe("old", "rolled-back");
+  expect(kept(swapped)).toEqual([]);
+});
+
+test("a restore that is done is not taken back once a member has gone or was started again, clients of ours or none", async () => {
+  using scratch = openScratch();
+  const noClients: ModelOptions = {
+    members: 1,
+    breakDeps: (deps) => ({ ...deps, hosts: deps.hosts.map((host) => ({ ...host, services: [] })) }),
+  };
+  const model = await openModel(noClients, scratch.directory);
+  expect(model.plan.steps.filter(({ kind }) => kind === "start-service")).toEqual([]);
+  model.host("h1").systemd.kill("kube-apiserver.service");
+  expect(await model.process("run")).toMatchObject({ kind: "done" });
+  model.pass("kill all etcd silently");
+  const before = model.tree();
+  const refused = await model.process("rollback");
+  expect(refused).toBeInstanceOf(Fault);
+  expect(refused).toMatchObject({ code: "rollback-too-late" });
+  expect(model.tree()).toEqual(before);
+});
+
+test("the way back needs neither the backup nor its key, nor a store that answers", async () => {
+  using scratch = openScratch();
+  let away = false;
+  const lost = (source: Source): Source => ({
+    ...source,
+    fetch: async (...parts) => {
+      if (away) throw new Fault("key-missing", "the key is gone, too");
+      return await source.fetch(...parts);
+    },
+  });
+  const options: ModelOptions = {
+    members: 3,
+    repository: true,
+    breakDeps: (deps) => ({ ...deps, source: lost(deps.source) }),
+  };
+  const model = await dieAt(options, "swap.h2 after perform", scratch.directory);
+  away = true;
+  model.storeAway(true);
+  // Everything is back but the lock, which only the store can give up.
+  const stopped = await model.process("rollback");
+  expect(stopped).toMatchObject({ code: "runbook-stopped" });
+  expect(model.events.filter(({ name }) => name === "warning")).toContainEqual(
+    expect.objectContaining({
+      message: expect.stringContaining("the lock of this operation cannot be looked at") as string,
+    }),
+  );
+  for (const tree of Object.values(model.tree()))
+    expect(
+      Object.entries(tree).some(([path, text]) => path === "/var/lib/etcd/member/snap/db" && text.startsWith("old")),
+    ).toBe(true);
+  model.storeAway(false);
+  expect(await model.process("rollback")).toMatchObject({ kind: "rolled-back" });
+  model.mustBe("old", "rolled-back");
+});
+
+test("a restore that was killed goes on without the store until it needs it", async () => {
+  using scratch = openScratch();
+  const model = await dieAt({ members: 1, repository: true }, "swap.h1 after perform", scratch.directory);
+  model.storeAway(true);
+  expect(await model.process("resume")).toMatchObject({ code: "runbook-stopped" });
+  // It came to the first backup, with everything up.
+  expect(model.labels).toContain("start.h1.kube-apiserver after done");
+  model.storeAway(false);
+  expect(await model.process("resume")).toMatchObject({ kind: "done" });
+  model.mustBe("new", "done");
+});
