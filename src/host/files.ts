@@ -7,6 +7,7 @@ import {
   open,
   readFile,
   readdir,
+  readlink,
   realpath,
   rename,
   rm,
@@ -137,8 +138,16 @@ export async function factsOf(path: string): Promise<Omit<PathFacts, "selinux"> 
     device: facts.dev.toString(),
     inode: facts.ino,
     isMountPoint: kind === "link" ? false : (await mountPoints()).has(await realpath(path)),
+    target: kind === "link" ? await readlink(path) : undefined,
     modifiedMs: Number(facts.mtimeMs),
   };
+}
+
+export async function mountsBelow(path: string): Promise<readonly string[]> {
+  if ((await lstatOrNothing(path)) === undefined) return [];
+  const top = await realpath(path);
+  const under = top === "/" ? "/" : `${top}/`;
+  return [...(await mountPoints())].filter((point) => point.startsWith(under) && point !== top).toSorted();
 }
 
 async function mountPoints(): Promise<ReadonlySet<string>> {

@@ -23,6 +23,8 @@ export interface Host {
   removeFile(path: string, signal: AbortSignal): Promise<void>;
   /** What is at a path, a symbolic link as such; undefined when nothing is. */
   stat(path: string, signal: AbortSignal): Promise<PathFacts | undefined>;
+  /** Where file systems are mounted below a path, however deep, sorted; the path itself is none of them, and one that is not there has none. */
+  mountsBelow(path: string, signal: AbortSignal): Promise<readonly string[]>;
   /** Names in a directory, sorted; undefined when it is not there. `host-failed` above `maximumNames`. */
   list(path: string, signal: AbortSignal): Promise<readonly string[] | undefined>;
   /** Bytes on disk of all that is below a path, which must exist. Other file systems below it are not entered. */
@@ -145,6 +147,8 @@ export interface PathFacts {
   readonly device: string;
   readonly inode: bigint;
   readonly isMountPoint: boolean;
+  /** What a symbolic link says; undefined for anything else. */
+  readonly target: string | undefined;
   /** Undefined where SELinux is off. */
   readonly selinux: string | undefined;
   readonly modifiedMs: number;

@@ -7,6 +7,7 @@ import {
   factsOf,
   lstatOrNothing,
   makeDirectoryDurably,
+  mountsBelow,
   namesIn,
   readSmall,
   removeDurably,
@@ -63,6 +64,7 @@ export function openLocalHost(name: string): Host {
         const facts = await factsOf(path);
         return facts === undefined ? undefined : { ...facts, selinux: await contextOf(path, signal) };
       }),
+    mountsBelow: async (path, signal) => await at("see the mounts below", path, signal, () => mountsBelow(path)),
     list: async (path, signal) => await at("list", path, signal, () => namesIn(path)),
     treeSize: async (path, signal) => await at("measure", path, signal, () => bytesBelow(path, signal)),
     space: async (path, signal) => await at("see the space of", path, signal, () => spaceAt(path)),

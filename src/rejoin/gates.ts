@@ -1,4 +1,5 @@
 import type { HostFacts } from "../restore/facts.ts";
+import { judgePlaces } from "../restore/gates.ts";
 import type { RejoinFacts, RejoinRequest, SeenMember } from "./facts.ts";
 
 /** What must hold before one member is taken out and joined anew. Pure: facts in, refusals and warnings out. */
@@ -134,6 +135,7 @@ function judgeEtcd(
   { refusals, warnings }: Notes,
 ): void {
   const { service, dataDirectory, walDirectory } = etcd;
+  refusals.push(...judgePlaces(name, etcd));
   if (service.heldBy !== undefined) {
     refusals.push({
       message: `${service.name} on ${name} is held by the operation ${service.heldBy}`,
@@ -146,7 +148,7 @@ function judgeEtcd(
     else
       refusals.push({ message, hint: "give it disable and enable commands, or accept the risk: --accept-reboot-risk" });
   }
-  if (etcd.owner === undefined) {
+  if (etcd.owner === undefined && etcd.links.every(({ path }) => path !== dataDirectory)) {
     refusals.push({
       message: `${dataDirectory} does not exist on ${name}: nobody knows whose it must be`,
       hint: `create it with etcd's owner and mode 0700, or correct hosts.${name}.etcd.dataDirectory`,

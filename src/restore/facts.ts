@@ -118,7 +118,7 @@ export interface EtcdHostFacts {
   readonly walDirectory: string | undefined;
   /** As the configuration has them, for a cluster that does not run yet. */
   readonly peerUrls: readonly string[] | undefined;
-  /** Undefined when the directory is not there. */
+  /** Undefined when the directory is not there, or is a symbolic link. */
   readonly owner: { readonly uid: number; readonly gid: number; readonly mode: number } | undefined;
   readonly hasMember: boolean;
   readonly hasWal: boolean;
@@ -131,6 +131,12 @@ export interface EtcdHostFacts {
   readonly unresolved: readonly string[];
   /** `member` itself is a file system of its own, and cannot be renamed. */
   readonly memberIsMountPoint: boolean;
+  /** Mount points inside `member`: they would travel with it when it is renamed, and be mounted over the new data after a reboot. */
+  readonly mountsInside: readonly string[];
+  /** The data directory, `member` and what etcd keeps in it, where one is a symbolic link. */
+  readonly links: readonly { readonly path: string; readonly target: string }[];
+  /** Its etcd runs and can be seen, and does not have `member/snap/db` open: it works in another directory. */
+  readonly servesElsewhere: boolean;
   /** Data and WAL share a file system. */
   readonly sameDisk: boolean;
   /** Directories that earlier restores moved aside. */

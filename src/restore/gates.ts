@@ -227,6 +227,9 @@ function judgeDirectories(
   { refusals, warnings }: Notes,
 ): void {
   const { dataDirectory, walDirectory } = etcd;
+  refusals.push(...judgePlaces(host, etcd));
+  const link = etcd.links.find(({ path }) => path === dataDirectory);
+  if (link !== undefined) return;
   if (etcd.owner === undefined) {
     refusals.push({
       message: `${dataDirectory} does not exist on ${host}: nobody knows whose it must be`,
@@ -241,6 +244,18 @@ function judgeDirectories(
       hint: `set hosts.${host}.etcd.walDirectory to etcd's --wal-dir (ETCD_WAL_DIR)`,
     });
   }
+  if (walDirectory !== undefined && etcd.hasMember && !etcd.hasWal) {
+    refusals.push({
+      message: `${walDirectory} of ${host} holds no log of etcd, and a member is there: this member keeps its log somewhere else`,
+      hint: `set hosts.${host}.etcd.walDirectory to etcd's --wal-dir (ETCD_WAL_DIR), or leave it out where etcd has none; where the log is lost, move ${dataDirectory}/member away`,
+    });
+  }
+  if (etcd.hasMember && etcd.servesElsewhere) {
+    refusals.push({
+      message: `etcd runs on ${host} and does not have ${dataDirectory}/member/snap/db open: it works in another directory`,
+      hint: `set hosts.${host}.etcd.dataDirectory to etcd's --data-dir (ETCD_DATA_DIR); where the file was replaced under it, stop it and plan again`,
+    });
+  }
   if (etcd.memberIsMountPoint) {
     refusals.push({
       message: `${dataDirectory}/member of ${host} is a file system of its own, and cannot be renamed`,
@@ -252,6 +267,34 @@ function judgeDirectories(
   tellRoom(`${dataDirectory} on ${host}`, etcd.freeBytes, dataBytes, describe, refusals);
   if (walDirectory !== undefined)
     tellRoom(`${walDirectory} on ${host}`, etcd.walFreeBytes, walBytes, describe, refusals);
+}
+
+/** What would make a rename of `member` move something else than the member's data, or less than all of it. */
+export function judgePlaces(host: string, etcd: EtcdHostFacts): readonly Refusal[] {
+  const { dataDirectory, walDirectory, mountsInside, links } = etcd;
+  const found: Refusal[] = [];
+  for (const { path, target } of links) {
+    found.push({
+      message: `${path} of ${host} is a symbolic link to ${target}`,
+      hint:
+        path === dataDirectory
+          ? `set hosts.${host}.etcd.dataDirectory to where it leads`
+          : "the new data would lie on another disk: put a directory in its place, or give etcd a --wal-dir and set walDirectory",
+    });
+  }
+  for (const path of mountsInside) {
+    found.push({
+      message: `${path} of ${host} is a file system of its own: it would go aside with the old data, and come back over the new at the next reboot`,
+      hint: `mount it outside of ${dataDirectory} and give it to etcd as --wal-dir, with walDirectory set; then plan again`,
+    });
+  }
+  if (walDirectory?.startsWith(`${dataDirectory}/member/`) === true) {
+    found.push({
+      message: `the walDirectory ${walDirectory} of ${host} is inside of ${dataDirectory}/member, which is moved as a whole`,
+      hint: `leave hosts.${host}.etcd.walDirectory out where etcd has no --wal-dir, or give the log a directory outside of member`,
+    });
+  }
+  return found;
 }
 
 function tellRoom(

@@ -1,3 +1,4 @@
+import type { Clock } from "../clock.ts";
 import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { isFault } from "../faults.ts";
 import type { Host } from "../host/host.ts";
@@ -22,7 +23,7 @@ export async function observeRestore(
 ): Promise<RestoreFacts> {
   const [live, hosts] = await Promise.all([
     observeLive(deps, signal),
-    Promise.all(deps.hosts.map((host) => observeHost(host, signal))),
+    Promise.all(deps.hosts.map((host) => observeHost(host, deps.clock, signal))),
   ]);
   const configured = deps.hosts.flatMap(({ etcd }) => etcd?.peerUrls ?? []);
   const known = (live.facts?.members ?? source.members).flatMap(({ peerUrls }) => peerUrls);
@@ -111,14 +112,18 @@ function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): 
   };
 }
 
-export async function observeHost({ host, etcd, services }: OpenHost, signal: AbortSignal): Promise<HostFacts> {
+export async function observeHost(
+  { host, etcd, services }: OpenHost,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<HostFacts> {
   try {
     const { bootId } = await host.facts(signal);
     return {
       name: host.name,
       fault: undefined,
       bootId,
-      etcd: etcd === undefined ? undefined : await observeEtcd(host, etcd, signal),
+      etcd: etcd === undefined ? undefined : await observeEtcd(host, etcd, clock, signal),
       services: await Promise.all(
         services.map(({ service, ready }) => observeService(service, ready !== undefined, signal)),
       ),
@@ -138,13 +143,15 @@ async function observeService(service: Service, tellsReady: boolean, signal: Abo
 async function observeEtcd(
   host: Host,
   etcd: NonNullable<OpenHost["etcd"]>,
+  clock: Clock,
   signal: AbortSignal,
 ): Promise<EtcdHostFacts> {
   const { dataDirectory, walDirectory } = etcd;
-  const [data, member, database, names, wal, service] = await Promise.all([
-    host.stat(dataDirectory, signal),
-    host.stat(`${dataDirectory}/member`, signal),
+  const places = [dataDirectory, ...["member", "member/wal", "member/snap"].map((part) => `${dataDirectory}/${part}`)];
+  const [[data, member, ...inner], database, mountsInside, names, wal, service] = await Promise.all([
+    Promise.all(places.map((path) => host.stat(path, signal))),
     host.stat(`${dataDirectory}/member/snap/db`, signal),
+    host.mountsBelow(`${dataDirectory}/member`, signal),
     host.list(dataDirectory, signal),
     host.list(walDirectory ?? `${dataDirectory}/member/wal`, signal),
     observeService(etcd.service, false, signal),
@@ -161,6 +168,11 @@ async function observeEtcd(
     hasMember: member !== undefined,
     unresolved: [],
     memberIsMountPoint: member?.isMountPoint === true,
+    mountsInside,
+    links: [data, member, ...inner].flatMap((facts, index) =>
+      facts?.target === undefined ? [] : [{ path: places[index] ?? "", target: facts.target }],
+    ),
+    servesElsewhere: service.running && (await servesElsewhere(host, `${dataDirectory}/member/snap/db`, clock, signal)),
     hasWal: wal?.some((name) => name.endsWith(".wal")) === true,
     writtenMs: database?.modifiedMs,
     freeBytes: room?.freeBytes,
@@ -168,4 +180,22 @@ async function observeEtcd(
     sameDisk: room !== undefined && room.device === walRoom?.device,
     asides: (names ?? []).filter((name) => name.startsWith("member.before-restore-")),
   };
+}
+
+/** etcd opens its database first of all; one that has just been started, again and again perhaps, has not done so yet. */
+const opensWithinMs = 3_000;
+
+/** Whether an etcd can be seen on the host and none has the database open, now and a while later. Where a process's own directory cannot be seen, neither can its files. */
+async function servesElsewhere(host: Host, database: string, clock: Clock, signal: AbortSignal): Promise<boolean> {
+  const seen = async (): Promise<readonly string[]> => {
+    if ((await host.holders(database, signal)).length > 0) return [];
+    const all = await host.processes(signal);
+    const visible = all.filter(({ comm, directory, zombie }) => comm === "etcd" && directory !== undefined && !zombie);
+    return visible.map(({ pid, startTicks }) => `${pid} ${startTicks}`);
+  };
+  const first = await seen();
+  if (first.length === 0) return false;
+  await clock.sleep(opensWithinMs, signal);
+  const later = await seen();
+  return first.some((one) => later.includes(one));
 }

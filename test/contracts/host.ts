@@ -237,6 +237,9 @@ export function hostContract(name: string, open: () => Promise<OpenedHost>): voi
 
       test("the root is a mount point", async () => {
         expect((await host.stat("/", signal))?.isMountPoint).toBe(true);
+        expect(await host.mountsBelow("/", signal)).not.toContain("/");
+        expect(await host.mountsBelow(fresh(), signal)).toEqual([]);
+        expect((await host.stat("/", signal))?.target).toBeUndefined();
       });
     });
 

@@ -34,6 +34,8 @@ export interface FakeHost extends Host {
   >;
   /** Directories on file systems of their own, with a device number each. */
   readonly mounts: Map<string, string>;
+  /** Files and directories that are symbolic links, with what they say; they are followed to themselves. */
+  readonly links: Map<string, string>;
   /** Called before each method takes effect, with its number from 1; what it throws comes out, and nothing is done. */
   onCall: (method: Method, args: readonly unknown[], number: number) => void;
   freeBytes: number;
@@ -109,6 +111,7 @@ export function fakeHost(name: string): FakeHost {
     holding: new Map(),
     programs: new Map(),
     mounts: new Map(),
+    links: new Map(),
     onCall: () => {},
     freeBytes: 2 ** 40,
     bootId: `boot of ${name}`,
@@ -157,7 +160,7 @@ export function fakeHost(name: string): FakeHost {
         const node = nodes.get(path);
         if (node === undefined) return undefined;
         return {
-          kind: node.kind,
+          kind: host.links.has(path) ? "link" : node.kind,
           sizeBytes: node.kind === "file" ? node.bytes.length : 4096,
           mode: node.mode,
           uid: node.owner.uid,
@@ -165,9 +168,16 @@ export function fakeHost(name: string): FakeHost {
           device: deviceOf(path),
           inode: node.inode,
           isMountPoint: path === "/" || host.mounts.has(path),
+          target: host.links.get(path),
           selinux: undefined,
           modifiedMs: node.modifiedMs,
         };
+      }),
+    mountsBelow: async (path, signal) =>
+      await call("mountsBelow", [path], signal, () => {
+        check(path);
+        const under = path === "/" ? "/" : `${path}/`;
+        return [...host.mounts.keys()].filter((point) => point.startsWith(under) && point !== path).toSorted();
       }),
     list: async (path, signal) =>
       await call("list", [path], signal, () => {

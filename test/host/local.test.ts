@@ -98,8 +98,21 @@ describe("what runs on this machine", () => {
 
   test("a link is told as such, and a mount point as well", async () => {
     await symlink(directory, join(directory, "link"));
-    expect(await host.stat(join(directory, "link"), signal)).toMatchObject({ kind: "link", isMountPoint: false });
+    expect(await host.stat(join(directory, "link"), signal)).toMatchObject({
+      kind: "link",
+      isMountPoint: false,
+      target: directory,
+    });
     expect(await host.stat("/proc", signal)).toMatchObject({ kind: "directory", isMountPoint: true });
+  });
+
+  test("what is mounted below a path is told, also through a link to it", async () => {
+    const mounts = await host.mountsBelow("/", signal);
+    expect(mounts).toContain("/proc");
+    expect(mounts).toEqual([...mounts].toSorted());
+    await symlink("/", join(directory, "root"));
+    expect(await host.mountsBelow(join(directory, "root"), signal)).toEqual(mounts);
+    expect(await host.mountsBelow("/proc", signal)).not.toContain("/proc");
   });
 
   test("a mount point is neither moved nor removed", async () => {

@@ -110,6 +110,8 @@ test("a member or host that nobody knows, another learner, mixed minors and an e
 test("directories that cannot be renamed, a held service and a reboot are refused", () => {
   const on = (changes: Parameters<typeof etcdOn>[1], others: Partial<RejoinFacts> = {}): string =>
     refused(judgeRejoin(facts({ host: hostOf("h2", "m2", { etcd: etcdOn("m2", changes) }), ...others }), request()));
+  expect(on({ mountsInside: ["/var/lib/etcd/member/wal"] })).toContain("member/wal of h2 is a file system of its own");
+  expect(on({ links: [{ path: "/var/lib/etcd", target: "/x" }], owner: undefined })).toContain("link to /x");
   expect(on({ memberIsMountPoint: true })).toContain("/var/lib/etcd/member of h2 is a file system of its own");
   expect(on({ walDirectory: "/wal" }, { walIsMountPoint: true })).toContain("/wal of h2 is a file system of its own");
   expect(on({ owner: undefined })).toContain("does not exist on h2");

@@ -157,7 +157,33 @@ suite("the hosts", () => {
 
   test("a member without its log in the data directory keeps it elsewhere: it would be replayed over the restored data", () => {
     expect(refused(judge(one({ hasWal: false })))).toMatch(/has no wal directory.*walDirectory/s);
-    expect(judge(one({ hasWal: false, walDirectory: "/opt/wal" })).refusals).toEqual([]);
+  });
+
+  test("a log of its own that holds nothing is not etcd's, and one inside of member would go with it", () => {
+    expect(refused(judge(one({ hasWal: false, walDirectory: "/opt/wal" })))).toContain(
+      "/opt/wal of h1 holds no log of etcd, and a member is there",
+    );
+    expect(judge(one({ hasMember: false, hasWal: false, walDirectory: "/opt/wal" })).refusals).toEqual([]);
+    const inside = one({ walDirectory: "/var/lib/etcd/member/wal" });
+    expect(refused(judge(inside))).toContain("the walDirectory /var/lib/etcd/member/wal of h1 is inside of");
+    expect(judge(one({ walDirectory: "/var/lib/etcd/log" })).refusals).toEqual([]);
+  });
+
+  test("an etcd that runs and works in another directory is refused", () => {
+    expect(refused(judge(one({ servesElsewhere: true })))).toMatch(
+      /etcd runs on h1 and does not have \/var\/lib\/etcd\/member\/snap\/db open.*dataDirectory to etcd's --data-dir/,
+    );
+  });
+
+  test("what is mounted inside of member, or linked to, is refused with its path", () => {
+    const mounted = one({ mountsInside: ["/var/lib/etcd/member/wal"] });
+    expect(refused(judge(mounted))).toMatch(/member\/wal of h1 is a file system of its own.*--wal-dir/);
+    const linked = one({ links: [{ path: "/var/lib/etcd/member/wal", target: "/fast/wal" }] });
+    expect(refused(judge(linked))).toContain("/var/lib/etcd/member/wal of h1 is a symbolic link to /fast/wal");
+    const data = one({ links: [{ path: "/var/lib/etcd", target: "/data/etcd" }], owner: undefined });
+    expect(refused(judge(data))).toBe(
+      "/var/lib/etcd of h1 is a symbolic link to /data/etcd | set hosts.h1.etcd.dataDirectory to where it leads",
+    );
   });
 
   test("room for the new beside the old is asked for, on each disk", () => {

@@ -176,6 +176,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
   const sync = (): void => {
     for (const [name, at] of hosts) {
       const process = at.host.running.find(({ controlGroup }) => controlGroup === "/system.slice/etcd.service");
+      at.host.holding.set(`${data}/member/snap/db`, process === undefined ? [] : [process.pid]);
       if (process?.pid === at.etcd?.pid) continue;
       at.etcd = undefined;
       if (process === undefined) continue;

@@ -1,5 +1,68 @@
 import { expect, test } from "vitest";
+import { observeHost } from "../../src/restore/observe.ts";
+import type { OpenHost } from "../../src/restore/restore.ts";
+import { openSystemdService } from "../../src/service/systemd.ts";
+import { steeredClock } from "../fakes/clock.ts";
+import { fakeHost, type FakeHost } from "../fakes/host.ts";
+import { fakeSystemd } from "../fakes/systemctl.ts";
 import { openModel, openScratch } from "./model.ts";
+
+const never = new AbortController().signal;
+
+async function oneHost(): Promise<{ readonly host: FakeHost; readonly open: OpenHost }> {
+  const host = fakeHost("h1");
+  for (const directory of ["/etc/systemd/system", "/var/lib/etcd/member/snap", "/var/lib/etcd/member/wal"])
+    await host.makeDirectory(directory, { mode: 0o700 }, never);
+  await host.writeFile("/var/lib/etcd/member/snap/db", Buffer.from("data"), { mode: 0o600 }, never);
+  fakeSystemd(host, ["etcd.service"]).start("etcd.service");
+  const service = openSystemdService(host, { name: "etcd", role: "etcd", unit: "etcd.service" });
+  const etcd = { member: "m1", service, dataDirectory: "/var/lib/etcd", walDirectory: undefined };
+  return { host, open: { host, etcd, services: [] } };
+}
+
+test("mounts and links below a member's directory are seen, not only at it", async () => {
+  const { host, open } = await oneHost();
+  const clock = steeredClock(0);
+  host.holding.set("/var/lib/etcd/member/snap/db", [1]);
+  expect((await observeHost(open, clock, never)).etcd).toMatchObject({ mountsInside: [], links: [] });
+  host.mounts.set("/var/lib/etcd/member/wal", "7");
+  host.links.set("/var/lib/etcd/member/snap", "/fast/snap");
+  expect((await observeHost(open, clock, never)).etcd).toMatchObject({
+    memberIsMountPoint: false,
+    mountsInside: ["/var/lib/etcd/member/wal"],
+    links: [{ path: "/var/lib/etcd/member/snap", target: "/fast/snap" }],
+  });
+  host.links.set("/var/lib/etcd", "/data/etcd");
+  expect((await observeHost(open, clock, never)).etcd).toMatchObject({ owner: undefined });
+});
+
+test("an etcd that can be seen and does not have the database open works elsewhere; one that opens it within seconds, or cannot be seen, does not", async () => {
+  const { host, open } = await oneHost();
+  const looks = { slept: 0, opens: false };
+  const clock = {
+    ...steeredClock(0),
+    sleep: async () => {
+      looks.slept += 1;
+      if (looks.opens) host.holding.set("/var/lib/etcd/member/snap/db", [4242]);
+      await Promise.resolve();
+    },
+  };
+  const elsewhere = async (): Promise<boolean | undefined> =>
+    (await observeHost(open, clock, never)).etcd?.servesElsewhere;
+  const [started] = host.running;
+  if (started === undefined) throw new Error("etcd was not started");
+  const be = (changes: object): void => void host.running.splice(0, 1, { ...started, comm: "etcd", ...changes });
+  be({ directory: undefined });
+  expect(await elsewhere()).toBe(false);
+  be({ directory: "/" });
+  expect(await elsewhere()).toBe(true);
+  expect(looks.slept).toBe(1);
+  looks.opens = true;
+  expect(await elsewhere()).toBe(false);
+  expect(looks.slept).toBe(2);
+  expect(await elsewhere()).toBe(false);
+  expect(looks.slept).toBe(2);
+});
 
 test("names of peer URLs are asked on every host, and one that nobody knows refuses the plan", async () => {
   using scratch = openScratch();
