@@ -10,7 +10,8 @@ import { attemptBackup } from "../snapshot/backup.ts";
 import { builtResult, noted, type BuiltResult } from "./data-steps.ts";
 import type { RestoreRepository } from "./restore.ts";
 import { compareData } from "./same-data.ts";
-import { textOf, waitFor } from "./service-steps.ts";
+import { requireClientsStopped, textOf, waitFor } from "./service-steps.ts";
+import { portOf, runningEtcds, unheardFault, unheardOf, watchUnheard, type RunningEtcd } from "./unheard.ts";
 import type { HostWork } from "./host-work.ts";
 import type { RestoreWork } from "./work.ts";
 
@@ -137,20 +138,31 @@ function repositoryOf({ deps }: RestoreWork): RestoreRepository {
 }
 
 /**
- * Nobody talks to etcd any more. Where members answer, their own counters say so over a window; where none does, the stopped services must do. What is found is
- * noted, since it cannot be looked at again once etcd is stopped.
+ * Nobody talks to etcd any more. Members that answer say so by their own counters over a window; of one that runs and does not answer it is seen on its host who stays
+ * connected; and the stopped services are looked at once more. What is found is noted, since it cannot be looked at again once etcd is stopped; as long as an etcd
+ * runs, another process proves it anew.
  */
 export function quietStep(work: RestoreWork): StepHandler {
+  let proven = false;
   return {
-    check: async (_step, { notes }) => noted(notes),
-    async perform(step, { note }, signal) {
+    async check(_step, { notes, results, left }, signal) {
+      const found = noted(notes);
+      const swapped = work.plan.steps.some(({ id, kind }) => kind === "swap" && results.has(id));
+      if (found.state !== "done" || proven || swapped) return found;
+      const [runs] = await runningEtcds(work, left, signal);
+      return runs === undefined
+        ? found
+        : { state: "pending", detail: `${runs.member} runs, and clients may have come back` };
+    },
+    async perform(step, { note, left, results }, signal) {
       const windowMs = typeof step.args["quietMs"] === "number" ? step.args["quietMs"] : quietWindowMs;
-      const members = await answeringMembers(work, signal);
-      if (members.length === 0) {
-        await note({ quiet: true, how: "no member answers, and every service that is configured is stopped" });
-        return undefined;
-      }
-      const heard = await listenPatiently(work, members, windowMs, signal);
+      await requireClientsStopped(work, "", results, signal);
+      const { members, quorum, revision } = await answeringMembers(work, signal);
+      const running = await runningEtcds(work, left, signal);
+      const unheard = unheardOf(running, members);
+      const unseen = await watchUnheard(work, unheard, quorum, windowMs, signal);
+      if (unseen.length > 0) throw unheardFault(unseen, unheard);
+      const heard = members.length === 0 ? [] : await listenPatiently(work, members, windowMs, signal);
       if (heard.length > 0) {
         const from = await whoTalks(work, members, signal);
         const said = heard.flatMap(({ seen }) => seen);
@@ -158,9 +170,15 @@ export function quietStep(work: RestoreWork): StepHandler {
           hint: "stop that client, or describe it under hosts.NAME.services; then resume, or roll back",
         });
       }
+      if (unheard.length > 0 && members.length > 0) {
+        const now = (await answeringMembers(work, signal)).revision;
+        const grew = `the revision grew from ${revision} to ${now}, and nobody who was heard wrote (leases that expire are seen so, too)`;
+        if (now > revision) throw unheardFault([grew], unheard);
+      }
+      proven = true;
       await note({
         quiet: true,
-        how: `no call, watch or lease of a client in ${windowMs / 1000} s`,
+        how: sayQuiet(windowMs, members, unheard),
         members: members.map(({ name }) => name),
       });
       return undefined;
@@ -182,13 +200,34 @@ export function quietStep(work: RestoreWork): StepHandler {
   };
 }
 
-async function answeringMembers({ deps }: RestoreWork, signal: AbortSignal): Promise<readonly MemberAddress[]> {
+function sayQuiet(windowMs: number, members: readonly MemberAddress[], unheard: readonly RunningEtcd[]): string {
+  const within = `in ${windowMs / 1000} s`;
+  const said = [
+    ...(members.length > 0 ? [`no call, watch or lease of a client ${within}`] : []),
+    ...(unheard.length > 0
+      ? [
+          `nobody stayed connected to ${unheard.map(({ member }) => member).join(", ")} ${within}, which cannot be heard`,
+        ]
+      : []),
+  ];
+  return said.length > 0 ? said.join("; ") : "no etcd runs, and every service that is configured is stopped";
+}
+
+interface Answering {
+  readonly members: readonly MemberAddress[];
+  readonly quorum: boolean;
+  /** The highest that any of them tells. */
+  readonly revision: bigint;
+}
+
+async function answeringMembers({ deps }: RestoreWork, signal: AbortSignal): Promise<Answering> {
   try {
-    const { members } = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
-    return members.flatMap(({ seen }) => (seen.up ? [seen.address] : []));
+    const seen = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
+    const members = seen.members.flatMap((member) => (member.seen.up ? [member.seen.address] : []));
+    return { members, quorum: seen.quorum, revision: seen.highestRevision };
   } catch (error) {
     if (signal.aborted || !isFault(error, "etcd-unreachable", "etcd-timeout")) throw error;
-    return [];
+    return { members: [], quorum: false, revision: 0n };
   }
 }
 
@@ -265,10 +304,15 @@ async function whoTalks(
   for (const { host, etcd } of deps.hosts) {
     const address = members.find(({ name }) => name === etcd?.member);
     if (address === undefined) continue;
-    const port = Number(new URL(address.url).port || 443);
-    const peers = await host.connections(port, signal);
-    const names = new Set(peers.map(({ remoteAddress, remotePort }) => `${remoteAddress}:${remotePort}`));
-    if (names.size > 0) found.push(`connected to ${address.name}: ${[...names].slice(0, 20).join(", ")}`);
+    try {
+      const peers = await host.connections(portOf(address.url), signal);
+      const names = new Set(peers.map(({ remoteAddress, remotePort }) => `${remoteAddress}:${remotePort}`));
+      if (names.size > 0) found.push(`connected to ${address.name}: ${[...names].slice(0, 20).join(", ")}`);
+    } catch (error) {
+      // That somebody talks is worse than that nobody sees who.
+      if (signal.aborted || !isFault(error)) throw error;
+      found.push(`who is connected to ${address.name} cannot be seen: ${error.message}`);
+    }
   }
   return found;
 }

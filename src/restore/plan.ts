@@ -188,6 +188,8 @@ function quietStep(facts: RestoreFacts, { quietMs }: RestoreRequest): RunbookSte
     title: "no client talks to etcd any more",
     args: { quietMs, hadQuorum: facts.live?.quorum === true },
     harmless: true,
+    // Until the data is moved, which needs that no etcd runs: a later process proves it again.
+    holdsUntil: "healthy",
     ...(answering && { expectedMs: quietMs }),
   };
 }

@@ -101,7 +101,7 @@ export function startEtcd(work: HostWork): StepHandler {
 }
 
 /** What this operation stopped must still be so: a client that came back would be answered by members that nobody has verified yet. */
-async function requireClientsStopped(
+export async function requireClientsStopped(
   work: HostWork,
   here: string,
   results: ReadonlyMap<string, JsonObject>,

@@ -1,4 +1,7 @@
-import { readdir, stat } from "node:fs/promises";
+import { once } from "node:events";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
@@ -56,6 +59,32 @@ test("an API server that had died with etcd before anybody planned runs afterwar
   expect(await site.runs("api1")).toBe(true);
   expect(await site.cluster.get("kept")).toBe("then");
 });
+
+test(
+  "an etcd that runs and does not answer is not taken to be silent while somebody stays connected to it",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    const { clientUrl } = site.cluster.members[0]!;
+    const [pid = ""] = (await readFile(join(site.directoryOf("etcd1"), "child"), "utf8")).split(" ");
+    const { hostname, port } = new URL(clientUrl);
+    const stranger = connect(Number(port), hostname);
+    await once(stranger, "connect");
+    process.kill(Number(pid), "SIGSTOP");
+    try {
+      const stopped = await site.site.run(["restore", ...confirmed]);
+      ended(stopped, 5);
+      expect(stopped.stderr).toMatch(/127\.0\.0\.1:\d+ is connected to etcd1/);
+      expect(stopped.stderr).toContain("stop the etcd of etcd1 on h1 by hand");
+    } finally {
+      process.kill(Number(pid), "SIGCONT");
+      stranger.destroy();
+    }
+    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    expect(await site.cluster.get("kept")).toBe("then");
+    expect(await site.runs("api1")).toBe(true);
+  },
+);
 
 test(
   "a restore that was killed with the new members up, and no client answered, is taken back to the old data",

@@ -146,6 +146,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
   let busy = false;
   let silent = false;
   let strangerTalks = false;
+  const deaf = new Set<string>();
   let loss: { readonly name: string; readonly place: string } | undefined;
   const lost = new Set<string>();
   const everLost = new Set<string>();
@@ -200,7 +201,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     script.quorum = hasQuorum() !== undefined;
     for (const at of hosts.values()) {
       const { member } = at;
-      member.down = at.etcd === undefined;
+      member.down = at.etcd === undefined || deaf.has(member.name);
       member.id = (generation === "new" ? newIds : oldIds).get(member.name) ?? 0n;
       const { startedSeconds = 0, calls = 0 } = at.etcd ?? {};
       member.clientCalls = { startedSeconds, calls, byMethod: new Map(), openStreams: 0, watchers: 0 };
@@ -217,7 +218,11 @@ export async function openModel(options: ModelOptions, scratch: string) {
 
   /** Every API server that runs reads, and writes. */
   const serveClients = (): void => {
-    if (strangerTalks) for (const at of hosts.values()) if (at.etcd !== undefined) at.etcd.calls += 1;
+    if (strangerTalks) {
+      for (const at of hosts.values())
+        if (at.etcd !== undefined && (deaf.size === 0 || deaf.has(at.member.name))) at.etcd.calls += 1;
+      revisions[hasQuorum() ?? "old"] += 1n;
+    }
     for (const at of hosts.values()) at.awake = runs(at, "kube-apiserver.service") ? at.awake + 1 : 0;
     if (silent) return;
     const generation = hasQuorum();
@@ -634,7 +639,12 @@ export async function openModel(options: ModelOptions, scratch: string) {
       sync();
       inspect();
     },
-    /** A client that nobody has listed begins to talk to etcd, or ends. */
+    /** From here these members cannot be asked, while clients can. */
+    deafen: (...members: readonly string[]): void => {
+      deaf.clear();
+      for (const member of members) deaf.add(member);
+    },
+    /** A client that nobody has listed begins to talk to etcd, or ends; it talks to those that are deaf, if any are. */
     talk: (does: boolean): void => void (strangerTalks = does),
     /** The store stops answering, or answers again. */
     storeAway: (is: boolean): void => void (storeIsAway = is),

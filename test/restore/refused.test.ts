@@ -161,6 +161,96 @@ test("API servers that had died are started by a rollback, too", async () => {
   expect(model.violations).toEqual([]);
 });
 
+const stranger = { localPort: 2379, remoteAddress: "10.9.9.9", remotePort: 40_000, pid: undefined };
+
+test("with quorum, a member that runs where it cannot be asked is not taken to be silent", async () => {
+  using scratch = openScratch();
+  await expectWaysOut(
+    async () => await openModel({ members: 3 }, scratch.directory),
+    async (model) => {
+      model.deafen("m2");
+      const { listening } = model.host("h2").host;
+      listening.push({ port: 2379, address: "0.0.0.0", pid: undefined });
+      const hint = /stop the etcd of m2 on h2 by hand .*then resume, or roll back/;
+      expectFault(await model.process("run"), "runbook-stopped", 5, /m2 runs and listens on h2/, hint);
+      listening.length = 0;
+      // As behind an address that nobody knows: what is written is seen all the same.
+      model.talk(true);
+      expectFault(await model.process("resume"), "runbook-stopped", 5, /the revision grew from \d+ to \d+/, hint);
+      model.talk(false);
+      expect(model.host("h1").systemd.units.get("etcd.service")?.active).toBe("active");
+      model.deafen();
+    },
+  );
+});
+
+test("that no member answers is no silence while somebody stays connected to one that runs, and it is once nobody does", async () => {
+  using scratch = openScratch();
+  const hook = (): undefined => void model.deafen();
+  const model: Model = await openModel({ members: 3, hooks: ["after-stop-etcd"], hook }, scratch.directory);
+  model.deafen("m1", "m2", "m3");
+  const { connected } = model.host("h3").host;
+  connected.push(stranger);
+  const stopped = await model.process("run");
+  expectFault(stopped, "runbook-stopped", 5, /10\.9\.9\.9:40000 is connected to m3/, /stop the etcd of .*m3 on h3/);
+  expect(model.host("h3").systemd.units.get("etcd.service")?.active).toBe("active");
+  connected.length = 0;
+  expect(await model.process("resume")).toMatchObject({ kind: "done" });
+  model.mustBe("new", "done");
+  expect(model.violations).toEqual([]);
+});
+
+test("an etcd that is connected to itself is not taken for its client", async () => {
+  using scratch = openScratch();
+  const hook = (): undefined => void model.deafen();
+  const model: Model = await openModel({ members: 1, hooks: ["after-stop-etcd"], hook }, scratch.directory);
+  model.deafen("m1");
+  const { connected } = model.host("h1").host;
+  connected.push({ ...stranger, remoteAddress: "127.0.0.1", pid: 7 });
+  connected.push({ localPort: 40_000, remoteAddress: "127.0.0.1", remotePort: 2379, pid: 7 });
+  expect(await model.process("run")).toMatchObject({ kind: "done" });
+});
+
+test("an API server that came back where etcd is dead is seen before anything is moved", async () => {
+  using scratch = openScratch();
+  const hook = (): undefined => void model.host("h1").systemd.start("kube-apiserver.service");
+  const options = { members: 1, hooks: ["after-stop-api-servers"], hook, breakDeps: unheld } as const;
+  const dead = { failed: ["etcd.service"], acceptRebootRisk: true } as const;
+  const model: Model = await openModel({ ...options, ...dead }, scratch.directory);
+  const stopped = await model.process("run");
+  expectFault(stopped, "runbook-stopped", 5, /before no client talks .* runs again, and must not/, /who started it/);
+  expect(model.host("h1").host.tree()["/var/lib/etcd/member/snap/db"]).toMatch(/^old/);
+});
+
+test("silence is proven again by a later process for as long as etcd runs", async () => {
+  using scratch = openScratch();
+  let fails = true;
+  const hook = (): undefined => {
+    if (fails) throw new Fault("hook-failed", "not today");
+  };
+  await expectWaysOut(
+    async () => await openModel({ members: 3, hooks: ["before-stop-etcd"], hook }, scratch.directory),
+    async (model) => {
+      fails = true;
+      expectFault(await model.process("run"), "runbook-stopped", 5, /not today/, /--resume/);
+      fails = false;
+      model.talk(true);
+      expectFault(await model.process("resume"), "runbook-stopped", 5, /somebody still talks/, /stop that client/);
+      expect(model.host("h1").systemd.units.get("etcd.service")?.active).toBe("active");
+      model.talk(false);
+    },
+  );
+});
+
+test("that somebody talks is told also where nobody can see who", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1 }, scratch.directory);
+  model.host("h1").host.connections = () => Promise.reject(new Fault("host-failed", "no /proc"));
+  model.talk(true);
+  const expected = /still talks to etcd: m1 answered .*who is connected to m1 cannot be seen: no \/proc/;
+  expectFault(await model.process("run"), "runbook-stopped", 5, expected, /stop that client/);
+});
+
 /** Nothing keeps the API servers from coming back. */
 function unheld(deps: RestoreDependencies): RestoreDependencies {
   return {
