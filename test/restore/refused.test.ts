@@ -72,7 +72,7 @@ test("a plan is stale when anything that it was made of is otherwise, and nothin
       },
     ],
     ["a member was stopped, and with it the quorum", (model) => model.host("h1").systemd.kill("etcd.service")],
-    ["the member's data is gone", (model) => void model.host("h1").host.removeTree("/var/lib/etcd/member", never)],
+    ["the member's data is gone", (model) => model.host("h1").host.removeTree("/var/lib/etcd/member", never)],
   ];
   const fresh = await openModel({ members: 1 }, scratch.directory);
   await expect(fresh.refuseStalePlan()).resolves.toBeUndefined();
@@ -186,7 +186,9 @@ test("with quorum, a member that runs where it cannot be asked is not taken to b
 
 test("that no member answers is no silence while somebody stays connected to one that runs, and it is once nobody does", async () => {
   using scratch = openScratch();
-  const hook = (): undefined => void model.deafen();
+  const hook = (): undefined => {
+    model.deafen();
+  };
   const model: Model = await openModel({ members: 3, hooks: ["after-stop-etcd"], hook }, scratch.directory);
   model.deafen("m1", "m2", "m3");
   const { connected } = model.host("h3").host;
@@ -202,7 +204,9 @@ test("that no member answers is no silence while somebody stays connected to one
 
 test("an etcd that is connected to itself is not taken for its client", async () => {
   using scratch = openScratch();
-  const hook = (): undefined => void model.deafen();
+  const hook = (): undefined => {
+    model.deafen();
+  };
   const model: Model = await openModel({ members: 1, hooks: ["after-stop-etcd"], hook }, scratch.directory);
   model.deafen("m1");
   const { connected } = model.host("h1").host;
@@ -213,7 +217,9 @@ test("an etcd that is connected to itself is not taken for its client", async ()
 
 test("an API server that came back where etcd is dead is seen before anything is moved", async () => {
   using scratch = openScratch();
-  const hook = (): undefined => void model.host("h1").systemd.start("kube-apiserver.service");
+  const hook = (): undefined => {
+    model.host("h1").systemd.start("kube-apiserver.service");
+  };
   const options = { members: 1, hooks: ["after-stop-api-servers"], hook, breakDeps: unheld } as const;
   const dead = { failed: ["etcd.service"], acceptRebootRisk: true } as const;
   const model: Model = await openModel({ ...options, ...dead }, scratch.directory);
