@@ -201,7 +201,9 @@ async function swapped(
 async function swapData(host: Host, { data, newData, oldData }: Places, signal: AbortSignal): Promise<void> {
   if ((await host.stat(newData, signal)) === undefined) return;
   const member = `${data}/member`;
-  if ((await host.stat(member, signal)) !== undefined) await host.rename(member, oldData, signal);
+  const [isThere, isOld] = await Promise.all([member, oldData].map((path) => host.stat(path, signal)));
+  if (isThere !== undefined && isOld !== undefined) throw inTheWay(host.name, data, oldData);
+  if (isThere !== undefined) await host.rename(member, oldData, signal);
   await host.rename(newData, member, signal);
 }
 
@@ -215,6 +217,7 @@ async function swapDataBack(
   // Whatever is at member then was not brought there by us.
   if (hadMember && isOld === undefined && (isNew === undefined || isThere === undefined))
     throw gone(host.name, oldData);
+  if (isNew !== undefined && isOld !== undefined && isThere !== undefined) throw inTheWay(host.name, data, oldData);
   if (isNew === undefined && isThere !== undefined) await host.rename(member, newData, signal);
   if (isOld !== undefined) await host.rename(oldData, member, signal);
 }
@@ -270,6 +273,14 @@ function comingOut(from: string): string {
 /** What etcd itself writes there: segments, files being prepared, and broken ones it set aside. */
 function isLog(name: string): boolean {
   return /\.(?:wal|tmp|broken)$/.test(name);
+}
+
+/** Old and new both stand aside: an etcd that nothing held was started between the two renames, and began a cluster of its own. */
+function inTheWay(host: string, data: string, oldData: string): Fault {
+  const member = `${data}/member`;
+  return new Fault("host-exists", `${member} of ${host} is there, and the old data is aside in ${oldData}`, {
+    hint: `a boot or a person has started etcd there on no data, as an empty cluster: stop it, and move what it made out of the way: mv ${member} ${data}/started-empty`,
+  });
 }
 
 function gone(host: string, path: string): Fault {

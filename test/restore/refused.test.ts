@@ -248,6 +248,27 @@ test("silence is proven again by a later process for as long as etcd runs", asyn
   );
 });
 
+test("an etcd that a reboot started on no data amid the swap is in the way, forward and back, and what helps is said", async () => {
+  using scratch = openScratch();
+  for (const after of ["resume", "rollback"] as const) {
+    const model = await openModel({ members: 1 }, scratch.directory);
+    await model.process("run");
+    const instant = model.labels.findIndex((label) =>
+      /rename \/var\/lib\/etcd\/restore-|rename .*\/member\.restore-/.test(label),
+    );
+    expect(instant).toBeGreaterThan(0);
+    const other = await openModel({ members: 1 }, scratch.directory);
+    const struck = other.host("h1").host;
+    expect(await other.process("run", instant + 1)).toBe("died");
+    await struck.makeDirectory("/var/lib/etcd/member/snap", { mode: 0o700 }, never);
+    const expected = /\/member of h1 is there, and the old data is aside/;
+    expectFault(await other.process(after), "runbook-stopped", 5, expected, /mv \S+\/member \S+\/started-empty/);
+    await struck.rename("/var/lib/etcd/member", "/var/lib/etcd/started-empty", never);
+    expect(await other.process(after)).toMatchObject({ kind: after === "resume" ? "done" : "rolled-back" });
+    other.mustBe(after === "resume" ? "new" : "old", after === "resume" ? "done" : "rolled-back");
+  }
+});
+
 test("that somebody talks is told also where nobody can see who", async () => {
   using scratch = openScratch();
   const model = await openModel({ members: 1 }, scratch.directory);
