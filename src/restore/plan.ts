@@ -227,6 +227,7 @@ function swapStep({ target, etcd }: Carrier, id: string): RunbookStep {
     group: "swap",
     title: `the old data of ${target.name} is aside, and the new in its place`,
     args: { ...directories(etcd, id), member: target.name },
+    holdsUntil: "healthy",
     expectedMs: 1_000,
   };
 }

@@ -3,6 +3,8 @@ import { Fault } from "../../src/faults.ts";
 import type { Source } from "../../src/restore/source.ts";
 import { openModel, openScratch, type Model, type ModelOptions } from "./model.ts";
 
+const { signal } = new AbortController();
+
 /** When a restore may still be taken back, and what is kept of what it brought. */
 
 /** Dies at a place of its plan, such as `healthy after done`. */
@@ -94,4 +96,20 @@ test("a restore that was killed goes on without the store until it needs it", as
   model.storeAway(false);
   expect(await model.process("resume")).toMatchObject({ kind: "done" });
   model.mustBe("new", "done");
+});
+
+test("old data that somebody put back by hand is not started as if it were the new", async () => {
+  using scratch = openScratch();
+  const model = await dieAt({ members: 1 }, "start-etcd.h1 after done", scratch.directory);
+  const { host, systemd } = model.host("h1");
+  systemd.kill("etcd.service");
+  const names = (await host.list("/var/lib/etcd", signal)) ?? [];
+  const aside = names.find((name) => name.startsWith("member.before-restore-")) ?? "";
+  await host.rename("/var/lib/etcd/member", "/var/lib/etcd/member.by-hand", signal);
+  await host.rename(`/var/lib/etcd/${aside}`, "/var/lib/etcd/member", signal);
+  const stopped = await model.process("resume");
+  expect(stopped).toMatchObject({
+    code: "runbook-stopped",
+    message: expect.stringContaining("the old data, is gone") as string,
+  });
 });
