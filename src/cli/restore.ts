@@ -116,7 +116,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     if (plan === undefined) throw refusal(preflight);
     if (options.plan === true) return 0;
     await confirm(console, options, tools.loaded.config.cluster.name);
-    await refuseStalePlan(deps, prepared, signal);
+    await refuseStalePlan(deps, prepared, request, describe, signal);
     await using journal = await tools.journals(listener.emit).create(plan, signal);
     begun = true;
     const outcome = await executeRestore(

@@ -78,6 +78,7 @@ export interface ListedMember {
 }
 
 export interface LiveMember extends ListedMember {
+  readonly id: bigint;
   readonly up: boolean;
   readonly version: string | undefined;
   /** Undefined where it is not up. */

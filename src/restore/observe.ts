@@ -100,7 +100,8 @@ function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): 
     clusterId,
     quorum,
     highestRevision,
-    members: members.map(({ name, peerUrls, clientUrls, learner, seen }) => ({
+    members: members.map(({ id, name, peerUrls, clientUrls, learner, seen }) => ({
+      id,
       name,
       peerUrls,
       clientUrls,

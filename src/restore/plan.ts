@@ -339,7 +339,13 @@ export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
         ? null
         : {
             clusterId: live.clusterId.toString(16),
-            members: live.members.map(({ name }) => name),
+            members: live.members.map(({ id, name, peerUrls, up }) => ({
+              id: id.toString(16),
+              name,
+              peerUrls: peerUrls.toSorted(),
+              // Whether others are back decides whether a survivor may still be taken.
+              ...(source.kind === "member" && { up }),
+            })),
             quorum: live.quorum,
           },
     hosts: hosts.map(({ name, etcd, services }) => ({
@@ -354,6 +360,8 @@ export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
         // Whether it runs at this very moment is chance, while etcd is dead and everything above it falls over again and again.
         runs: isToRun(service),
         heldBy: service.heldBy ?? null,
+        canHold: service.canHold,
+        boots: service.boots,
       })),
     })),
   };

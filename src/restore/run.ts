@@ -62,17 +62,22 @@ async function requireRoom({ workDirectory, source }: RestoreDependencies, descr
   );
 }
 
-/** Looks again just before a run, and refuses a plan that was made for another state of things. */
+/** Looks again just before a run: refuses a plan that was made for another state of things, and whatever would be refused by now. */
 export async function refuseStalePlan(
   deps: RestoreDependencies,
   { facts, plan }: PreparedRestore,
+  request: RestoreRequest,
+  describe: Describe,
   signal: AbortSignal,
 ): Promise<void> {
   const now = await observeRestore(deps, facts.source, facts.highWater, signal);
-  if (JSON.stringify(fingerprint(now)) === JSON.stringify(fingerprint(facts)) && plan !== undefined) return;
-  throw new Fault("plan-stale", "the cluster or its hosts are not what they were when this plan was made", {
-    hint: "plan again: etcd-lifeboat restore --plan",
-  });
+  if (JSON.stringify(fingerprint(now)) !== JSON.stringify(fingerprint(facts)) || plan === undefined) {
+    throw new Fault("plan-stale", "the cluster or its hosts are not what they were when this plan was made", {
+      hint: "plan again: etcd-lifeboat restore --plan",
+    });
+  }
+  const [refusal] = judgeRestore(now, request, describe).refusals;
+  if (refusal !== undefined) throw new Fault("restore-refused", refusal.message, { hint: refusal.hint });
 }
 
 /**

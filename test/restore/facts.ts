@@ -100,7 +100,13 @@ export function liveFacts(changes: Partial<LiveFacts> = {}): LiveFacts {
   return {
     clusterId: 0xabcn,
     quorum: true,
-    members: members.map((member) => ({ ...member, up: true, version: "3.6.16", revision: 9000n })),
+    members: members.map((member, index) => ({
+      ...member,
+      id: BigInt(index + 1),
+      up: true,
+      version: "3.6.16",
+      revision: 9000n,
+    })),
     highestRevision: 9000n,
     ...changes,
   };

@@ -620,7 +620,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     plan: planned,
     /** What the plan was made of, and a look at what is true now. */
     prepared,
-    refuseStalePlan: async () => await refuseStalePlan(deps, prepared, never),
+    refuseStalePlan: async () => await refuseStalePlan(deps, prepared, wanted, describe, never),
     host: (name: string): Pick<ModelHost, "host" | "systemd" | "member"> => {
       const found = hosts.get(name);
       if (found === undefined) throw new Error(`there is no ${name}`);

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { judgeRestore } from "../../src/restore/gates.ts";
 import { fingerprint, planRestore } from "../../src/restore/plan.ts";
 import type { RunbookPlan } from "../../src/runbook/runbook.ts";
-import { describe, hostOf, liveFacts, request, restoreFacts, service } from "./facts.ts";
+import { describe, hostOf, liveFacts, request, restoreFacts, service, sourceFacts } from "./facts.ts";
 
 function plan(facts: Parameters<typeof restoreFacts>[0] = {}, asked: Parameters<typeof request>[0] = {}): RunbookPlan {
   const seen = restoreFacts(facts);
@@ -160,4 +160,18 @@ test("the fingerprint sees members and hosts change, and not the revision", () =
   expect(JSON.stringify(fingerprint(restoreFacts({ live: liveFacts({ clusterId: 1n }) })))).not.toBe(then);
   expect(JSON.stringify(fingerprint(restoreFacts({ live: undefined })))).not.toBe(then);
   expect(JSON.stringify(fingerprint(restoreFacts({ hosts: [hostOf("h1", "m1")] })))).not.toBe(then);
+});
+
+test("the fingerprint sees a member that was replaced, one that moved, and for a survivor one that is back", () => {
+  const of = (changes: Partial<ReturnType<typeof liveFacts>["members"][number]>, kind: "backup" | "member"): string => {
+    const live = liveFacts();
+    const members = live.members.map((member, index) => (index === 1 ? { ...member, ...changes } : member));
+    return JSON.stringify(fingerprint(restoreFacts({ source: sourceFacts({ kind }), live: { ...live, members } })));
+  };
+  for (const kind of ["backup", "member"] as const) {
+    expect(of({ id: 9n }, kind)).not.toBe(of({}, kind));
+    expect(of({ peerUrls: ["https://elsewhere.example:2380"] }, kind)).not.toBe(of({}, kind));
+  }
+  expect(of({ up: false }, "member")).not.toBe(of({}, "member"));
+  expect(of({ up: false }, "backup")).toBe(of({}, "backup"));
 });

@@ -73,6 +73,10 @@ test("a plan is stale when anything that it was made of is otherwise, and nothin
     ],
     ["a member was stopped, and with it the quorum", (model) => model.host("h1").systemd.kill("etcd.service")],
     ["the member's data is gone", (model) => model.host("h1").host.removeTree("/var/lib/etcd/member", never)],
+    [
+      "a unit is not started at boot any more",
+      (model) => void (model.host("h1").systemd.units.get("kube-apiserver.service")!.enabled = false),
+    ],
   ];
   const fresh = await openModel({ members: 1 }, scratch.directory);
   await expect(fresh.refuseStalePlan()).resolves.toBeUndefined();
@@ -86,6 +90,14 @@ test("a plan is stale when anything that it was made of is otherwise, and nothin
     expectFault(refused, "plan-stale", 4, /not what they were/, /plan again/);
     expect(model.tree()).toEqual(before);
   }
+});
+
+test("what would be refused by now is refused, though the plan still fits", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1 }, scratch.directory);
+  model.host("h1").host.freeBytes = 1;
+  const refused: unknown = await model.refuseStalePlan().catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "restore-refused", exitStatus: 4, message: expect.stringMatching(/h1/) });
 });
 
 test("a disk that is full when the new data comes stops it before anything is moved", async () => {
