@@ -9,6 +9,7 @@ import { proofRowOf, standingOf } from "../repository/row.ts";
 import { refuseOtherCluster, refuseOtherPlaces } from "../restore/bound.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
+import { seenInJournals, seenInRepository } from "../restore/seen-revisions.ts";
 import { describeHygiene, readHygiene } from "../restore/hygiene.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
 import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
@@ -90,7 +91,8 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
   const listener = environment.listen(console);
   let begun = false;
   try {
-    const { source, highWater, repository } = await openSource(tools, options, signal);
+    const { source, seen, repository } = await openSource(tools, options, signal);
+    const earlier = seenInJournals(await tools.journals(quiet).list(signal), tools.loaded.config.cluster.name);
     const deps = await tools.restore({
       id,
       source,
@@ -108,7 +110,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
         doneBytes,
         totalBytes: source.bytes ?? doneBytes,
       });
-    const prepared = await prepareRestore(deps, request, highWater, describe, onBytes, signal);
+    const prepared = await prepareRestore(deps, request, [...seen, ...earlier], describe, onBytes, signal);
     const { plan, preflight } = prepared;
     if (options.json === true && (options.plan === true || plan === undefined))
       printJson(console, documentOf(prepared));
@@ -228,7 +230,8 @@ export async function restoreStatusCommand(
 
 interface OpenedSource {
   readonly source: Source;
-  readonly highWater: HighWater | undefined;
+  /** What its repository knows of the cluster's revisions. */
+  readonly seen: readonly HighWater[];
   /** ULID of the repository; undefined for a file where there is none. */
   readonly repository: string | undefined;
 }
@@ -240,15 +243,14 @@ async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSi
         ? await openBackup(await originalOf(tools, signal), options.backup, signal)
         : fileSource(fileReadingOf(tools), options.file);
     // Nothing is written where the original's backups are: no lock, no lineage, no backup.
-    return { source, highWater: undefined, repository: undefined };
+    return { source, seen: [], repository: undefined };
   }
   const repository = await repositoryId(tools, signal);
-  const highWater = repository === undefined ? undefined : await readHighWater(tools, repository, signal);
-  if (options.file !== undefined)
-    return { source: fileSource(fileReadingOf(tools), options.file), highWater, repository };
+  const seen = repository === undefined ? [] : await readSeen(tools, repository, signal);
+  if (options.file !== undefined) return { source: fileSource(fileReadingOf(tools), options.file), seen, repository };
   if (options.fromMember !== undefined)
-    return { source: await openSurvivor(tools, options.fromMember, options, signal), highWater, repository };
-  return { source: await openBackup(tools, options.backup, signal), highWater, repository };
+    return { source: await openSurvivor(tools, options.fromMember, options, signal), seen, repository };
+  return { source: await openBackup(tools, options.backup, signal), seen, repository };
 }
 
 function fileReadingOf({ scanAny, holders }: Tools): Parameters<typeof fileSource>[0] {
@@ -330,22 +332,12 @@ export async function repositoryId(tools: Tools, signal: AbortSignal): Promise<s
   return (await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal))?.id;
 }
 
-/** The highest revision that any backup of the cluster's own history has recorded. */
-async function readHighWater(tools: Tools, repository: string, signal: AbortSignal): Promise<HighWater | undefined> {
+/** The revisions that the repository knows of the cluster's own history. */
+async function readSeen(tools: Tools, repository: string, signal: AbortSignal): Promise<readonly HighWater[]> {
   const store = await tools.store();
   const belief = { repository, trusted: await tools.trusted() };
-  const histories = await readHistories(store, await listRepository(store, signal), belief, tools.clock.now(), signal);
-  let top: HighWater | undefined;
-  for (const { lineage, newest, highestRevision } of histories) {
-    if (lineage.kind !== "live" || newest === undefined || (top !== undefined && highestRevision <= top.revision))
-      continue;
-    top = {
-      revision: highestRevision,
-      seenMs: Date.parse(newest.startedAt),
-      backup: `${newest.lineage}/${newest.backup}`,
-    };
-  }
-  return top;
+  const listing = await listRepository(store, signal);
+  return seenInRepository(await readHistories(store, listing, belief, tools.clock.now(), signal));
 }
 
 function requestOf(tools: Tools, options: RestoreOptions, id: string, repository: string | undefined): RestoreRequest {

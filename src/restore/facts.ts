@@ -10,8 +10,8 @@ export interface RestoreFacts {
   readonly live: LiveFacts | undefined;
   /** Why nobody did. */
   readonly liveFault: string | undefined;
-  /** The highest revision that manifests of the repository have recorded; undefined where there is no repository (a file). */
-  readonly highWater: HighWater | undefined;
+  /** Revisions that the cluster is known to have reached: by its repository, and by earlier restores of this machine. */
+  readonly highWater: readonly HighWater[];
   readonly hosts: readonly HostFacts[];
   /** Client URLs that the configuration names, each once. */
   readonly endpoints: readonly string[];
@@ -97,7 +97,7 @@ export interface HighWater {
   readonly revision: bigint;
   /** Milliseconds since 1970 at which it was seen. */
   readonly seenMs: number;
-  /** The backup that says so. */
+  /** The backup, lineage or restore that says so. */
   readonly backup: string;
 }
 

@@ -57,7 +57,7 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   if (first.revision > highestRevision) {
     notes.refusals.push({
       message: `the restored cluster would start at revision ${first.revision}, more than etcd can count: ${first.why}`,
-      hint: "a revision that was seen cannot be right; restore with --file to leave the repository's high-water mark aside",
+      hint: "a revision that was seen cannot be right: find out what wrote it there; until then restore by hand, with a --bump-revision of your own",
     });
   }
   const minor = chooseMinor(facts, request, notes);
@@ -315,7 +315,7 @@ function tellRoom(
 function firstRevision({ source, live, highWater, nowMs }: RestoreFacts, describe: Describe): FirstRevision {
   const seen = [
     { revision: source.revision, seenMs: source.takenMs ?? nowMs, what: source.name },
-    ...(highWater === undefined ? [] : [{ ...highWater, what: highWater.backup }]),
+    ...highWater.map((one) => ({ ...one, what: one.backup })),
     ...(live === undefined ? [] : [{ revision: live.highestRevision, seenMs: nowMs, what: "the running cluster" }]),
   ];
   const [start] = seen;

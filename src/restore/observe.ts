@@ -18,7 +18,7 @@ import type { OpenHost, RestoreDependencies } from "./restore.ts";
 export async function observeRestore(
   deps: RestoreDependencies,
   source: SourceFacts,
-  highWater: HighWater | undefined,
+  highWater: readonly HighWater[],
   signal: AbortSignal,
 ): Promise<RestoreFacts> {
   const [live, hosts] = await Promise.all([

@@ -35,7 +35,7 @@ const spareBytes = 64 * 1024 * 1024;
 export async function prepareRestore(
   deps: RestoreDependencies,
   request: RestoreRequest,
-  highWater: HighWater | undefined,
+  highWater: readonly HighWater[],
   describe: Describe,
   onBytes: (bytes: number) => void,
   signal: AbortSignal,

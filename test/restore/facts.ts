@@ -120,7 +120,7 @@ export function restoreFacts(changes: Partial<RestoreFacts> = {}): RestoreFacts 
     source: sourceFacts(),
     live: liveFacts(),
     liveFault: undefined,
-    highWater: { revision: 8000n, seenMs: nowMs - 600_000, backup: "newest" },
+    highWater: [{ revision: 8000n, seenMs: nowMs - 600_000, backup: "newest" }],
     hosts: names.map((name, index) => hostOf(`h${index + 1}`, name)),
     endpoints: members.flatMap(({ clientUrls }) => clientUrls),
     ...changes,

@@ -124,20 +124,30 @@ suite("the first revision", () => {
     expect(judge().first).toMatchObject({ revision: 1_000_009_000n, bump: 1_000_004_000n });
     expect(judge().first.why).toContain("above revision 9000 of the running cluster");
     const highWater = { revision: 70_000n, seenMs: nowMs - 60_000, backup: "newest" };
-    expect(judge({ highWater }).first.revision).toBe(1_000_070_000n);
-    expect(judge({ live: undefined, highWater: undefined }).first.revision).toBe(1_000_005_000n);
+    expect(judge({ highWater: [highWater] }).first.revision).toBe(1_000_070_000n);
+    expect(judge({ live: undefined, highWater: [] }).first.revision).toBe(1_000_005_000n);
+  });
+
+  test("is above where an earlier restore began, of which there is no backup yet", () => {
+    const restored = { revision: 1_000_005_000n, seenMs: nowMs - 1000, backup: "the restore 01X" };
+    const backup = { revision: 8000n, seenMs: nowMs, backup: "newest" };
+    const { first } = judge({ live: undefined, highWater: [backup, restored] });
+    expect(first.revision).toBe(2_000_005_000n);
+    expect(first.why).toContain("above revision 1000005000 of the restore 01X");
   });
 
   test("grows with the time in which nobody looked", () => {
     const days30 = 30 * 86_400;
     const highWater = { revision: 8000n, seenMs: nowMs - days30 * 1000, backup: "newest" };
     const source = sourceFacts({ takenMs: nowMs - days30 * 1000 });
-    expect(judge({ live: undefined, highWater, source }).first.revision).toBe(8000n + BigInt(days30 + 3600) * 2000n);
+    expect(judge({ live: undefined, highWater: [highWater], source }).first.revision).toBe(
+      8000n + BigInt(days30 + 3600) * 2000n,
+    );
   });
 
   test("a revision that cannot be right is refused", () => {
     const highWater = { revision: 2n ** 63n - 1n, seenMs: nowMs, backup: "nonsense" };
-    expect(refused(judge({ highWater }))).toContain(
+    expect(refused(judge({ highWater: [highWater] }))).toContain(
       "more than etcd can count: above revision 9223372036854775807 of nonsense",
     );
   });
@@ -314,7 +324,7 @@ suite("another cluster from a backup", () => {
     }),
   );
   const endpoints = places.map((name) => `https://${name}.staging.example:2379`);
-  const staging = { cluster: "staging", live: undefined, liveFault: "nobody", highWater: undefined, hosts, endpoints };
+  const staging = { cluster: "staging", live: undefined, liveFault: "nobody", highWater: [], hosts, endpoints };
   const asNew = { asNew: true, lineage: undefined };
 
   test("has its own members, and says that the original is not touched", () => {

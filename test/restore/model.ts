@@ -177,7 +177,6 @@ export async function openModel(options: ModelOptions, scratch: string) {
   const sync = (): void => {
     for (const [name, at] of hosts) {
       const process = at.host.running.find(({ controlGroup }) => controlGroup === "/system.slice/etcd.service");
-      at.host.holding.set(`${data}/member/snap/db`, process === undefined ? [] : [process.pid]);
       if (process?.pid === at.etcd?.pid) continue;
       at.etcd = undefined;
       if (process === undefined) continue;
@@ -333,6 +332,9 @@ export async function openModel(options: ModelOptions, scratch: string) {
     hosts.set(host.name, { host, systemd, member: etcd.member(name), etcd: undefined, awake: 0, files: undefined });
     host.onCall = (method, args) => {
       if (lost.has(host.name)) throw new Fault("host-unreachable", `${host.name} cannot be reached`);
+      const etcds = host.running.filter(({ controlGroup }) => controlGroup === "/system.slice/etcd.service");
+      const pids = etcds.map(({ pid }) => pid);
+      host.holding.set(`${data}/member/snap/db`, pids);
       instant(
         `${host.name} ${method} ${args.map((arg) => (Array.isArray(arg) ? arg.join(" ") : String(arg))).join(" ")}`,
       );
@@ -544,7 +546,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     acceptRebootRisk: options.acceptRebootRisk === true,
     ...(options.repository !== true && { lineage: undefined, acceptUnproven: true }),
   });
-  const prepared = await prepareRestore(deps, wanted, undefined, describe, () => undefined, never);
+  const prepared = await prepareRestore(deps, wanted, [], describe, () => undefined, never);
   if (prepared.plan === undefined) throw new Error(JSON.stringify(prepared.preflight.refusals));
   const planned = options.breakPlan?.(prepared.plan) ?? prepared.plan;
   known.plan = planned;
