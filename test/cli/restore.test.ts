@@ -79,7 +79,7 @@ test("an operation of another cluster is neither found nor continued, and is in 
   expect(await said(staging, { file: "/backup.db" })).not.toMatchObject({ code: "journal-unfinished" });
   expect(await said(environmentOf(model, {}), { file: "/backup.db" })).toMatchObject({ code: "journal-unfinished" });
   expect(model.tree()).toEqual(before);
-  expect(await said(environmentOf(model, {}), { ...confirmed, resume: true })).toBe(0);
+  expect(await model.process("resume")).toMatchObject({ kind: "done" });
   model.mustBe("new", "done");
   expect(model.violations).toEqual([]);
 });
@@ -113,7 +113,7 @@ test("what the configuration says otherwise than the plan is refused by name", a
       });
     }
   }
-  expect(await said(environmentOf(model, {}), { ...confirmed, rollback: true })).toBe(0);
+  expect(await model.process("rollback")).toMatchObject({ kind: "rolled-back" });
   model.mustBe("old", "rolled-back");
   expect(model.violations).toEqual([]);
 });
