@@ -98,7 +98,7 @@ function placesOf(step: RunbookStep): Places {
 }
 
 /** From `before-restore-ID`, the name of the old data of the same operation. */
-export function servedName(oldName: string): string {
+function servedName(oldName: string): string {
   return oldName.replace(/^before-restore-/, "rolled-back-");
 }
 

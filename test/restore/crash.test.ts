@@ -54,7 +54,8 @@ describe("the model notices", patient, () => {
             const { service } = open.etcd;
             const stop = async (): Promise<void> => await Promise.resolve();
             const state = async (signal: AbortSignal) => ({ ...(await service.state(signal)), running: false });
-            return { ...open, etcd: { ...open.etcd, service: { ...service, stop, state } } };
+            const host = { ...open.host, holders: async () => await Promise.resolve([]) };
+            return { ...open, host, etcd: { ...open.etcd, service: { ...service, stop, state } } };
           }),
       },
       /was moved under its running etcd/,
