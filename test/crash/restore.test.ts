@@ -37,7 +37,7 @@ interface Counts {
 }
 
 describe.each([
-  { about: "one member", options: { minor: "3.6", members: 1, apiServers: true }, sample: 4 },
+  { about: "one member", options: { minor: "3.6", members: 1, apiServers: true }, sample: 3 },
   { about: "three members with TLS", options: { minor: "3.6", members: 3, tls: true, apiServers: true }, sample: 2 },
 ] as const)("restores of $about that are killed", ({ about, options, sample }) => {
   let site: Restorable;
