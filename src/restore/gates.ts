@@ -263,9 +263,9 @@ function judgeDirectories(
     });
   }
   if (!etcd.hasMember) warnings.push(`${dataDirectory} of ${host} holds no member: there is nothing to move aside`);
-  const dataBytes = facts.source.dbBytes + (walDirectory === undefined ? walBytes : 0) + spareBytes;
+  const dataBytes = facts.source.dbBytes + (walDirectory === undefined || etcd.sameDisk ? walBytes : 0) + spareBytes;
   tellRoom(`${dataDirectory} on ${host}`, etcd.freeBytes, dataBytes, describe, refusals);
-  if (walDirectory !== undefined)
+  if (walDirectory !== undefined && !etcd.sameDisk)
     tellRoom(`${walDirectory} on ${host}`, etcd.walFreeBytes, walBytes, describe, refusals);
 }
 

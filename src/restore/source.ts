@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { constants, createReadStream } from "node:fs";
+import { constants, createReadStream, statSync } from "node:fs";
 import { copyFile, mkdir, open, rename, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -153,11 +153,20 @@ export interface FileReading {
   readonly holders: (path: string, signal: AbortSignal) => Promise<readonly number[]>;
 }
 
+/** Undefined where it cannot be looked at, which is told when it is fetched. */
+function sizeOf(file: string): number | undefined {
+  try {
+    return statSync(file).size;
+  } catch {
+    return undefined;
+  }
+}
+
 /** A file as `etcdctl snapshot save` or `etcd-lifeboat fetch` writes it; one without a seal is what a member's own database is. */
 export function fileSource({ scan, holders }: FileReading, file: string): Source {
   return heldToDisk({
     name: file,
-    bytes: undefined,
+    bytes: sizeOf(file),
     async fetch(directory, onBytes, signal) {
       const path = databasePath(directory);
       await mkdir(directory, { recursive: true, mode: 0o700 });

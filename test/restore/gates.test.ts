@@ -200,6 +200,11 @@ suite("the hosts", () => {
     expect(refused(judge(one({ freeBytes: 2 ** 30 })))).toContain("/var/lib/etcd on h1 has 1073741824 B free");
     const apart = one({ walDirectory: "/opt/wal", sameDisk: false, walFreeBytes: 1000 });
     expect(refused(judge(apart))).toContain("/opt/wal on h1 has 1000 B free");
+    // What fits each by itself, and not both.
+    const freeBytes = 2 ** 30 + 70 * 2 ** 20;
+    const shared = { walDirectory: "/var/lib/wal", freeBytes, walFreeBytes: freeBytes };
+    expect(refused(judge(one({ ...shared, sameDisk: true })))).toContain(`/var/lib/etcd on h1 has ${freeBytes} B free`);
+    expect(judge(one({ ...shared, sameDisk: false })).refusals).toEqual([]);
   });
 
   test("a data directory that is not there, or cannot be renamed, is refused", () => {
