@@ -150,12 +150,13 @@ function openService(
 ): Service {
   switch (way.kind) {
     case "command":
-      return openCommandService(host, { ...way, name, role, stateDirectory, environmentFile });
+      return openCommandService(host, { ...way, name, role, stateDirectory, environmentFile, redact: redactWhole });
     case "systemd":
       return openSystemdService(host, {
         name,
         role,
         unit: way.unit,
+        redact: redactWhole,
         environment: environmentFile === undefined ? undefined : { path: environmentFile, stateDirectory },
       });
     case "static-pod":

@@ -162,7 +162,7 @@ async function continueRestore(
       id: plan.id,
       source,
       repository,
-      builder: typeof builder === "string" ? builder : undefined,
+      builder: options.builder ?? (typeof builder === "string" ? builder : undefined),
       toolDirectory: options.tools,
       emit: listener.emit,
     });

@@ -20,6 +20,9 @@ export interface DataDirectoryBuilder {
     request: DataDirectoryRequest,
     signal: AbortSignal,
   ): Promise<BuiltCluster>;
+
+  /** Rejects with whatever `build` would refuse before it writes anything, a missing tool included; reads the database and writes nothing. */
+  require(database: string, request: DataDirectoryRequest, signal: AbortSignal): Promise<void>;
 }
 
 export interface DataDirectoryRequest {

@@ -20,6 +20,11 @@ export function etcdutlBuilder(tools: StockRestorers): DataDirectoryBuilder {
   return {
     name: "etcdutl",
     build: (database, workDirectory, request, signal) => build(tools, database, workDirectory, request, signal),
+    async require(database, request, signal) {
+      identify(request);
+      checkVersions(await runTask({ kind: "inspect-database", path: database }, signal), request);
+      await tools.findRestorer(request.minor, signal);
+    },
   };
 }
 

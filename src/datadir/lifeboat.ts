@@ -12,7 +12,14 @@ import { encodeSegment, firstSegmentName, restoredTerm, segmentBytes, snapName }
  * Our own builder: needs no program of etcd's, reads the database a few times and writes it once, whatever the number of members, which differ in their WAL's first lines only.
  */
 export function lifeboatBuilder(): DataDirectoryBuilder {
-  return { name: "lifeboat", build };
+  return {
+    name: "lifeboat",
+    build,
+    async require(database, request, signal) {
+      const identity = identify(request);
+      planDatabase(await runTask({ kind: "inspect-database", path: database }, signal), identity, request);
+    },
+  };
 }
 
 async function build(

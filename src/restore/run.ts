@@ -1,5 +1,6 @@
 import { mkdir, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
+import { minorOf } from "../datadir/minors.ts";
 import { Fault, isFault } from "../faults.ts";
 import { execute } from "../runbook/execute.ts";
 import type { Journal } from "../runbook/journal.ts";
@@ -43,9 +44,31 @@ export async function prepareRestore(
   await requireRoom(deps, describe);
   const fetched = await deps.source.fetch(deps.workDirectory, onBytes, signal);
   const facts = await observeRestore(deps, fetched.facts, highWater, signal);
-  const preflight = judgeRestore(facts, request, describe);
+  const judged = judgeRestore(facts, request, describe);
+  const preflight = judged.refusals.length > 0 ? judged : await judgeBuilder(deps, fetched, request, judged, signal);
   const plan = preflight.refusals.length === 0 ? planRestore(facts, request, preflight) : undefined;
   return { facts, preflight, plan, fetched };
+}
+
+/** What the builder would refuse is said before anybody is stopped for it. */
+async function judgeBuilder(
+  { builder }: RestoreDependencies,
+  { path }: Fetched,
+  { token }: RestoreRequest,
+  judged: Preflight,
+  signal: AbortSignal,
+): Promise<Preflight> {
+  const { minor: text, targets: members, first } = judged;
+  const minor = minorOf(text ?? "");
+  if (minor === undefined) return judged;
+  try {
+    await builder.require(path, { minor, token, members, bump: first.bump }, signal);
+    return judged;
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    const hint = error.hint ?? "take another backup (etcd-lifeboat list), or another builder: --builder etcdutl";
+    return { ...judged, refusals: [{ message: `the new data cannot be built: ${error.message}`, hint }] };
+  }
 }
 
 async function requireRoom({ workDirectory, source }: RestoreDependencies, describe: Describe): Promise<void> {

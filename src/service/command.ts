@@ -23,6 +23,8 @@ export interface CommandServiceOptions {
   readonly environmentFile?: string | undefined;
   /** Of each command. */
   readonly timeoutMs: number;
+  /** The text without what looks like a secret; absent: as it is. */
+  readonly redact?: ((text: string) => string) | undefined;
   /** Directory of ours on the host: which operation holds it is written there. */
   readonly stateDirectory: string;
 }
@@ -30,6 +32,8 @@ export interface CommandServiceOptions {
 /** A service that is run by commands of its site. It can be held where they disable and enable it. */
 export function openCommandService(host: Host, options: CommandServiceOptions): Service {
   const { name, role, start, stop, probe, disable, enable, join, timeoutMs } = options;
+  // What is cut first can no longer be known for a secret.
+  const clean = (text: string, length: number): string => (options.redact?.(text) ?? text).trim().slice(0, length);
   const run = async (argv: Argv, signal: AbortSignal, keepGroup = false, env?: Environment): Promise<RunResult> => {
     const result = await host.run(argv, { timeoutMs, keepGroup, maxOutputBytes: 64 * 1024, env }, signal);
     if (!result.timedOut) return result;
@@ -48,12 +52,12 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
     const { status, signal: killed, stderr } = await run(argv, signal, keepGroup, env);
     if (status === 0) return;
     const how = status === undefined ? `was ended by ${killed ?? "a signal"}` : `exited with ${status}`;
-    const said = stderr.trim().slice(0, 500);
+    const said = clean(stderr, 500);
     throw new Fault(
       "service-failed",
       `the ${what} command of ${name} on ${host.name} ${how}${said === "" ? "" : `: ${said}`}`,
       {
-        hint: `run ${argv.join(" ")} on ${host.name} and see`,
+        hint: `run ${clean(argv.join(" "), 1000)} on ${host.name} and see`,
       },
     );
   };
@@ -99,7 +103,7 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
           "service-unknown",
           `whether ${name} runs on ${host.name} cannot be said: its probe exited with ${status ?? "a signal"}`,
           {
-            hint: `it must exit with 0 while it runs and with 3 while it does not; it said: ${stderr.trim().slice(0, 200)}`,
+            hint: `it must exit with 0 while it runs and with 3 while it does not; it said: ${clean(stderr, 200)}`,
           },
         );
       }

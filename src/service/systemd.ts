@@ -8,6 +8,8 @@ export interface SystemdServiceOptions {
   readonly role: ServiceRole;
   /** Such as `etcd.service`. */
   readonly unit: string;
+  /** The text without what looks like a secret; absent: as it is. */
+  readonly redact?: ((text: string) => string) | undefined;
   /** Of etcd: one of the unit's EnvironmentFile=, and a directory of ours on the host. */
   readonly environment?: { readonly path: string; readonly stateDirectory: string } | undefined;
 }
@@ -23,7 +25,7 @@ const dropIn = "zzzz-etcd-lifeboat-hold.conf";
  * enabled what is enabled.
  */
 export function openSystemdService(host: Host, options: SystemdServiceOptions): Service {
-  const { name, role, unit, environment } = options;
+  const { name, role, unit, environment, redact = (text: string) => text } = options;
   const systemctl = async (args: readonly string[], signal: AbortSignal): Promise<RunResult> => {
     const result = await host.run(["systemctl", ...args], { timeoutMs: commandMs }, signal);
     if (!result.timedOut) return result;
@@ -35,7 +37,7 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
   const must = async (args: readonly string[], signal: AbortSignal): Promise<void> => {
     const { status, stderr } = await systemctl(args, signal);
     if (status === 0) return;
-    const said = stderr.trim().split("\n")[0]?.slice(0, 400) ?? "";
+    const said = redact(stderr).trim().split("\n")[0]?.slice(0, 400) ?? "";
     throw new Fault("service-failed", `systemctl ${args.join(" ")} failed on ${host.name}: ${said}`, {
       hint: `look there: systemctl status ${unit}`,
     });
@@ -48,7 +50,7 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
     if (status !== 0) {
       throw new Fault(
         "service-unknown",
-        `systemctl show ${unit} failed on ${host.name}: ${stderr.trim().slice(0, 400)}`,
+        `systemctl show ${unit} failed on ${host.name}: ${redact(stderr).trim().slice(0, 400)}`,
       );
     }
     const shown = new Map(

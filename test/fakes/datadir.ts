@@ -15,6 +15,7 @@ export function fakeBuilder(facts: Partial<FakeSnapshot> = {}): DataDirectoryBui
   const builder = {
     name: "lifeboat",
     builds: 0,
+    require: async () => await Promise.resolve(),
     async build(database, _workDirectory, { token, members, bump }, signal) {
       throwIfAborted(signal);
       builder.builds++;

@@ -496,6 +496,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     source,
     builder: {
       name: built.name,
+      require: built.require,
       async build(path, directory, wanted, signal) {
         instant("new data is built");
         const cluster = await built.build(path, directory, wanted, signal);

@@ -2,7 +2,9 @@ import { expect, test } from "vitest";
 import { Fault, type FaultCode } from "../../src/faults.ts";
 import { acquireLock } from "../../src/repository/lock.ts";
 import type { RestoreDependencies } from "../../src/restore/restore.ts";
+import { prepareRestore } from "../../src/restore/run.ts";
 import type { JsonObject, RunbookPlan } from "../../src/runbook/runbook.ts";
+import { describe, request } from "./facts.ts";
 import { openModel, openScratch, type Model } from "./model.ts";
 
 /** What a restore refuses, and what it meets on its way: with what helps, its exit status, and nothing touched or everything put back. */
@@ -403,4 +405,17 @@ test("a member that stays slow stops it after a while that grows with the databa
   };
   expect(await waitedSeconds(0)).toBe(60);
   expect(await waitedSeconds(8_000_000_000)).toBe(460);
+});
+
+test("what the builder would refuse is refused by the plan, with what helps", async () => {
+  using scratch = openScratch();
+  const { deps } = await openModel({ members: 1 }, scratch.directory);
+  const hint = "let etcd's own tool build: --builder etcdutl";
+  const require = async (): Promise<void> =>
+    await Promise.reject(new Fault("datadir-refused", "a bucket lease2 is not known", { hint }));
+  const unable = { ...deps, builder: { ...deps.builder, require } };
+  const asked = request({ lineage: undefined, acceptUnproven: true });
+  const { plan, preflight } = await prepareRestore(unable, asked, [], describe, () => undefined, never);
+  expect(plan).toBeUndefined();
+  expect(preflight.refusals).toEqual([{ message: "the new data cannot be built: a bucket lease2 is not known", hint }]);
 });
