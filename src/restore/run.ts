@@ -118,7 +118,7 @@ export async function executeRestore(
   const work = new RestoreWork(deps, journal.plan, fetched);
   const { hosts, emit, clock } = deps;
   try {
-    if (mode === "rollback") await takeLockToGoBack(work, journal, signal);
+    if (mode === "rollback" && isGoingBack(journal)) await takeLockToGoBack(work, journal, signal);
     const outcome = await execute(
       journal,
       mode,
@@ -129,7 +129,11 @@ export async function executeRestore(
         failpoint: deps.failpoint,
         bootId: async (name, stop) => (await hosts.find(({ host }) => host.name === name)?.host.facts(stop))?.bootId,
         lostHost: async (step) => await Promise.resolve(mayGoWithout(work, journal, mode, step.host ?? "")),
-        mayRollBack: async (results, stop) => await refuseLate(work, journal, results, stop),
+        mayRollBack: async (results, stop) => {
+          await refuseLate(work, journal, results, stop);
+          // Not before: what is refused leaves a lock that was released as it is.
+          await takeLockToGoBack(work, journal, stop);
+        },
       },
       AbortSignal.any([signal, work.lost]),
     );
@@ -182,6 +186,11 @@ async function refuseLate(
   const clients = plan.steps.some(({ kind }) => kind === "start-service") ? begun("start-service") : begun("healthy");
   const finished = entries.some((entry) => entry.kind === "ended" && entry.outcome === "done");
   await refuseLateRollback(work, { results, left: new Set(left.keys()) }, clients || finished, signal);
+}
+
+/** Something was taken back already: nobody asks any more whether that may be. */
+function isGoingBack({ plan, entries }: Journal): boolean {
+  return [...standingOf(plan, entries).steps.values()].some(({ state }) => state === "undoing" || state === "undone");
 }
 
 /** The way back needs the lock as the way forth did: nobody else may be at work on the cluster. */
