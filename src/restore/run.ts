@@ -105,9 +105,34 @@ export async function refuseStalePlan(
 
 /**
  * Executes the plan of a journal: forward, or back. Rejects as `execute` does; whatever a later process needs is left then, the lock too. Otherwise only the old data
- * stays, aside, until a clean-up.
+ * stays, aside, until a clean-up. A first run that fails while it makes things ready takes them back, and rejects with `restore-refused`.
  */
 export async function executeRestore(
+  deps: RestoreDependencies,
+  journal: Journal,
+  mode: RunbookMode,
+  fetched: Fetched | undefined,
+  onFailure: (facts: JsonObject) => Promise<void>,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  try {
+    return await carryOut(deps, journal, mode, fetched, onFailure, signal);
+  } catch (error) {
+    if (mode !== "run" || signal.aborted || !isFault(error, "runbook-stopped") || !isOnlyPrepared(journal)) throw error;
+    await carryOut(deps, journal, "rollback", undefined, onFailure, signal);
+    const hint = isFault(error.cause) ? error.cause.hint : undefined;
+    const message = `${error.message}; nothing of the cluster was touched, and what was made ready is gone again`;
+    throw new Fault("restore-refused", message, { hint, cause: error });
+  }
+}
+
+/** Neither a service nor the data of a member was touched yet. */
+function isOnlyPrepared({ plan, entries }: Journal): boolean {
+  const { steps } = standingOf(plan, entries);
+  return plan.steps.every(({ id, phase }) => phase === "prepare" || steps.get(id)?.touched !== true);
+}
+
+async function carryOut(
   deps: RestoreDependencies,
   journal: Journal,
   mode: RunbookMode,
