@@ -32,8 +32,8 @@ export default defineConfig({
           name: "cluster",
           include: ["test/cluster/**/*.test.ts"],
           setupFiles: ["test/cluster/setup.ts"],
-          // Every test brings servers of its own; more of them than cores would only wait for each other.
-          maxWorkers: 2,
+          // Every test brings servers of its own, and waits for them a third of its time: more workers would only wait for each other.
+          maxWorkers: 3,
           ...slow,
           ...after(2),
         },
