@@ -10,6 +10,8 @@ export interface RestoreFacts {
   readonly live: LiveFacts | undefined;
   /** Why nobody did. */
   readonly liveFault: string | undefined;
+  /** Why the operation lock could not be had now; undefined where it could, and where there is no repository. */
+  readonly lockedOut: string | undefined;
   /** Revisions that the cluster is known to have reached: by its repository, and by earlier restores of this machine. */
   readonly highWater: readonly HighWater[];
   readonly hosts: readonly HostFacts[];

@@ -52,6 +52,7 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   const notes = { refusals: [] as Refusal[], warnings: [] as string[] };
   const targets = request.asNew ? chooseNewTargets(facts, notes) : chooseTargets(facts, notes);
   judgeSource(facts, request, notes);
+  if (facts.lockedOut !== undefined) notes.warnings.push(`${facts.lockedOut}: as long as that is so, nothing begins`);
   for (const host of facts.hosts) judgeHost(host, facts, request, describe, notes);
   const first = firstRevision(facts, describe);
   if (first.revision > highestRevision) {

@@ -2,6 +2,8 @@ import type { Clock } from "../clock.ts";
 import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { isFault } from "../faults.ts";
 import type { Host } from "../host/host.ts";
+import { closedGate, judgeLock } from "../repository/gates.ts";
+import { readLock } from "../repository/lock.ts";
 import type { Service } from "../service/service.ts";
 import type {
   EtcdHostFacts,
@@ -21,9 +23,10 @@ export async function observeRestore(
   highWater: readonly HighWater[],
   signal: AbortSignal,
 ): Promise<RestoreFacts> {
-  const [live, hosts] = await Promise.all([
+  const [live, hosts, lockedOut] = await Promise.all([
     observeLive(deps, signal),
     Promise.all(deps.hosts.map((host) => observeHost(host, deps.clock, signal))),
+    observeLock(deps, signal),
   ]);
   const configured = deps.hosts.flatMap(({ etcd }) => etcd?.peerUrls ?? []);
   const known = (live.facts?.members ?? source.members).flatMap(({ peerUrls }) => peerUrls);
@@ -40,6 +43,7 @@ export async function observeRestore(
     source,
     live: live.facts,
     liveFault: live.fault,
+    lockedOut,
     highWater,
     hosts: resolved,
     endpoints: endpointsOf(deps),
@@ -81,6 +85,15 @@ async function resolveOn(
 function endpointsOf({ observe: { endpoints, overrides } }: RestoreDependencies): readonly string[] {
   const named = [...overrides.values()].flatMap(({ url }) => (url === undefined ? [] : [url]));
   return [...new Set([...endpoints, ...named])];
+}
+
+async function observeLock(
+  { repository, clock }: RestoreDependencies,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (repository === undefined) return undefined;
+  const { lock } = repository;
+  return closedGate(judgeLock(await readLock(lock, signal), clock.now()), "restore", lock.describe)?.message;
 }
 
 async function observeLive(

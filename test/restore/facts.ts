@@ -119,6 +119,7 @@ export function restoreFacts(changes: Partial<RestoreFacts> = {}): RestoreFacts 
     now: new Date(nowMs).toISOString(),
     source: sourceFacts(),
     live: liveFacts(),
+    lockedOut: undefined,
     liveFault: undefined,
     highWater: [{ revision: 8000n, seenMs: nowMs - 600_000, backup: "newest" }],
     hosts: names.map((name, index) => hostOf(`h${index + 1}`, name)),

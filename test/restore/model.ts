@@ -623,6 +623,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
     plan: planned,
     /** What the plan was made of, and a look at what is true now. */
     prepared,
+    /** What a plan that is made now says first. */
+    plansNow: async () => (await prepareRestore(deps, wanted, [], describe, () => undefined, never)).preflight,
     refuseStalePlan: async () => await refuseStalePlan(deps, prepared, wanted, describe, never),
     host: (name: string): Pick<ModelHost, "host" | "systemd" | "member"> => {
       const found = hosts.get(name);

@@ -37,6 +37,9 @@ test("the second of two operators is refused with the name of the first, and tou
   const model = await openModel({ members: 1, repository: true }, scratch.directory);
   const author = { host: "bastion", user: "alice", pid: 7, version: "0.0.0" };
   const held = await acquireLock({ ...model.lock, author }, "restore", false, never, "01JQ0000000000000000000000");
+  expect((await model.plansNow()).warnings).toContainEqual(
+    expect.stringMatching(/alice.*: as long as that is so, nothing begins$/),
+  );
   const before = model.tree();
   const refused = await model.process("run");
   expectFault(refused, "locked", 11, /alice/, /wait until it is done/);
