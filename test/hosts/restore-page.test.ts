@@ -230,13 +230,13 @@ describe("When it stops", () => {
 });
 
 describe("Afterwards", () => {
-  test("the old data of both restores is listed, and goes when the name is typed", async () => {
+  test("the old data of two restores, and what a member ran on before it was taken back, is listed, and goes when the name is typed", async () => {
     const [plan = "", cleanup = ""] = commandsOf("Afterwards");
-    const aside = "find /var/lib/etcd -maxdepth 1 -name 'member.before-restore-*' | wc -l";
-    expect(await host.sh(aside)).toBe("2");
+    const aside = "find /var/lib/etcd -maxdepth 1 -name 'member.*' | wc -l";
+    expect(await host.sh(aside)).toBe("3");
     await sh("etcd-lifeboat backup");
-    expect((await sh(`${plan} 2>&1`)).match(/left by restore/g)).toHaveLength(2);
-    expect(await host.sh(aside)).toBe("2");
+    expect((await sh(`${plan} 2>&1`)).match(/left by restore/g)).toHaveLength(3);
+    expect(await host.sh(aside)).toBe("3");
     await type(cleanup);
     expect(await host.sh(aside)).toBe("0");
     expect(await kept()).toBe("now");
