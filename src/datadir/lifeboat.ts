@@ -32,10 +32,15 @@ async function build(
   const contents = await runTask({ kind: "inspect-database", path: database }, signal);
   const plan = planDatabase(contents, identity, request);
   const copy = join(workDirectory, "db");
-  await runTask({ kind: "rewrite-database", source: database, destination: copy, changes: plan.changes }, signal);
+  const { changes } = plan;
+  const copying = runTask({ kind: "rewrite-database", source: database, destination: copy, changes }, signal);
   // What the members will answer is computed from the given database, so that it says something when the copy gives the same.
-  const [hash, file, facts] = await Promise.all([
-    announcedHash(database, plan, request, signal),
+  const hashing = announcedHash(database, plan, request, signal);
+  // Both have ended, whatever came of them: nobody is left writing when a failure is told.
+  await Promise.allSettled([copying, hashing]);
+  await copying;
+  const hash = await hashing;
+  const [file, facts] = await Promise.all([
     diskFile("snap/db", copy, signal),
     runTask({ kind: "scan-snapshot", path: copy, probe: [], expectSeal: false }, signal),
   ]);

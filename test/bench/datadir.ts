@@ -28,7 +28,7 @@ const contenders: Readonly<Record<string, string>> = {
 };
 
 try {
-  await writeSnapshot(snapshot);
+  await writeSnapshot(snapshot, ["m1"]);
   const costs: Record<string, Cost[]> = {};
   for (let round = 0; round <= rounds; round++) {
     for (const [name, script] of Object.entries(contenders)) {

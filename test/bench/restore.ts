@@ -14,7 +14,7 @@ const confirmed = ["--yes", "--confirm-cluster", "prod"];
 
 await using site = await openRestorable({ minor: "3.6", members: 3, tls: true, apiServers: true });
 const file = join(site.site.directory, "large.db");
-await writeSnapshot(file);
+await writeSnapshot(file, ["etcd1", "etcd2", "etcd3"]);
 // The first one makes the cluster large; the second finds it so.
 await restore(["--file", file, "--accept-unproven", "--quiet-seconds", "3"]);
 await succeed(["backup"]);

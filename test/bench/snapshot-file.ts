@@ -6,8 +6,8 @@ import { writeDatabase } from "../bolt/write-database.ts";
 /** Three rows of four are the newest of their key: 1.1 GB. */
 const shape = { rows: 360_000, keys: 270_000, valueBytes: 3000 };
 
-/** A snapshot with its seal, as a member of 3.6 would send it; made here, since putting so much takes minutes. */
-export async function writeSnapshot(path: string): Promise<void> {
+/** A snapshot with its seal, as a member of 3.6 would send it whose cluster has members of these names; made here, since putting so much takes minutes. */
+export async function writeSnapshot(path: string, names: readonly string[]): Promise<void> {
   const number = (value: number): Buffer => {
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64BE(BigInt(value));
@@ -24,7 +24,12 @@ export async function writeSnapshot(path: string): Promise<void> {
       field(0x2a, Buffer.alloc(shape.valueBytes, `${index} `)),
     ]);
   };
-  const member = { id: 1, peerURLs: ["http://127.0.0.1:1"], name: "old", clientURLs: ["http://127.0.0.1:2"] };
+  const members = names.map((name, index) => ({
+    id: index + 1,
+    peerURLs: [`http://127.0.0.1:${index + 1}`],
+    name,
+    clientURLs: ["http://127.0.0.1:99"],
+  }));
   const text = (key: string, value: string): { readonly key: Buffer; readonly value: Buffer } => ({
     key: Buffer.from(key),
     value: Buffer.from(value),
@@ -34,9 +39,9 @@ export async function writeSnapshot(path: string): Promise<void> {
     ...empty,
     cluster: [text("clusterVersion", "3.6.0")],
     key: Array.from({ length: shape.rows }, (_, index) => ({ key: revision(index + 2), value: row(index) })),
-    members: [text("1", JSON.stringify(member))],
+    members: members.map((member) => text(String(member.id), JSON.stringify(member))),
     meta: [
-      text("confState", '{"voters":[1],"auto_leave":false}'),
+      text("confState", JSON.stringify({ voters: members.map(({ id }) => id), auto_leave: false })),
       { key: Buffer.from("consistent_index"), value: number(shape.rows) },
       text("storageVersion", "3.6.0"),
       { key: Buffer.from("term"), value: number(2) },
