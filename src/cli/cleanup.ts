@@ -1,13 +1,11 @@
 import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatTime } from "../format.ts";
 import { executeCleanup, planCleanup, type CleanupPlan } from "../restore/cleanup.ts";
-import { confirm, repositoryId } from "./restore.ts";
+import { confirm, repositoryId, type Confirmation } from "./operation.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
-export interface CleanupOptions extends CommonOptions {
+export interface CleanupOptions extends CommonOptions, Confirmation {
   readonly plan?: boolean;
-  readonly yes?: boolean;
-  readonly confirmCluster?: string;
 }
 
 /** Removes the old data that restores moved aside: lists it, asks, removes it. */

@@ -1,16 +1,21 @@
 import { Fault } from "../faults.ts";
 import { escapeControls } from "../format.ts";
 import { executeRejoin, prepareRejoin, refuseStaleRejoin, type PreparedRejoin } from "../rejoin/run.ts";
-import { refuseOtherPlaces } from "../restore/bound.ts";
-import { renderPlan, renderStanding } from "../runbook/render.ts";
+import { replaced } from "../restore/aside-names.ts";
+import { renderPlan } from "../runbook/render.ts";
 import type { Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
-import { confirm, findRecord, findUnfinished, onFailure, repositoryId } from "./restore.ts";
+import {
+  confirm,
+  continueOperation,
+  hookOnFailure,
+  refuseUnfinished,
+  repositoryId,
+  type Confirmation,
+} from "./operation.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
-export interface RestoreMemberOptions extends CommonOptions {
+export interface RestoreMemberOptions extends CommonOptions, Confirmation {
   readonly plan?: boolean;
-  readonly yes?: boolean;
-  readonly confirmCluster?: string;
   readonly resume?: string | true;
   readonly rollback?: string | true;
   readonly acceptRebootRisk?: boolean;
@@ -42,13 +47,7 @@ async function begin(
   options: RestoreMemberOptions,
 ): Promise<number> {
   const { console, signal } = environment;
-  const [unfinished] = await findUnfinished(tools, signal);
-  if (unfinished !== undefined && options.plan !== true) {
-    const { id, operation } = unfinished.plan;
-    throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
-      hint: `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`,
-    });
-  }
+  if (options.plan !== true) await refuseUnfinished(tools, signal);
   const listener = environment.listen(console);
   try {
     const repository = await repositoryId(tools, signal);
@@ -57,7 +56,7 @@ async function begin(
       id: tools.newId(),
       member,
       acceptRebootRisk: options.acceptRebootRisk === true,
-      hasRepository: repository !== undefined,
+      repository,
     };
     const prepared = await prepareRejoin(deps, request, signal);
     const { plan, verdict } = prepared;
@@ -72,7 +71,7 @@ async function begin(
     await confirm(console, options, tools.loaded.config.cluster.name);
     await refuseStaleRejoin(deps, request, prepared, signal);
     await using journal = await tools.journals(listener.emit).create(plan, signal);
-    const outcome = await executeRejoin(deps, journal, "run", onFailure(tools, listener.emit), signal);
+    const outcome = await executeRejoin(deps, journal, "run", hookOnFailure(tools, listener.emit), signal);
     tellOutcome(environment, options, plan, outcome, "run");
     return 0;
   } finally {
@@ -87,28 +86,16 @@ async function goOn(
   mode: Exclude<RunbookMode, "run">,
   wanted: string | true,
 ): Promise<number> {
-  const { console, signal } = environment;
-  const record = await findRecord(tools, wanted, signal);
-  const { plan } = record;
-  if (plan.operation !== "restore-member") {
-    throw new Fault("usage", `operation ${plan.id} is no restore-member`, {
-      hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
-    });
-  }
-  const listener = environment.listen(console);
-  try {
-    const repository = plan.facts["lineage"] === null ? undefined : await repositoryId(tools, signal);
-    const deps = await tools.hosts({ repository, emit: listener.emit });
-    refuseOtherPlaces(record, deps);
-    console.err(renderStanding(record));
-    await confirm(console, options, tools.loaded.config.cluster.name);
-    await using journal = await tools.journals(listener.emit).open(plan.id, signal);
-    const outcome = await executeRejoin(deps, journal, mode, onFailure(tools, listener.emit), signal);
-    tellOutcome(environment, options, plan, outcome, mode);
-    return 0;
-  } finally {
-    listener.close();
-  }
+  const { plan, outcome } = await continueOperation(environment, tools, options, {
+    operation: "restore-member",
+    mode,
+    wanted,
+    open: async ({ facts: { repository } }, emit) =>
+      await tools.hosts({ repository: typeof repository === "string" ? repository : undefined, emit }),
+    execute: async (deps, journal, onFailure, signal) => await executeRejoin(deps, journal, mode, onFailure, signal),
+  });
+  tellOutcome(environment, options, plan, outcome, mode);
+  return 0;
 }
 
 /** What people read before they type the cluster's name. */
@@ -154,5 +141,5 @@ function tellOutcome(
       : `operation ${id} is taken back: ${member} is as it was found\n`,
   );
   if (notAsked.length > 0) console.err(`${escapeControls(notAsked.join(", "))} did not answer, and was not compared\n`);
-  if (kind === "done") console.err(`what was left of its data stays aside, in member.before-restore-${id}\n`);
+  if (kind === "done") console.err(`what was left of its data stays aside, in member.${replaced}${id}\n`);
 }

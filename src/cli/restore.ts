@@ -1,12 +1,10 @@
-import type { Emit } from "../events.ts";
-import { Fault, isFault } from "../faults.ts";
+import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
-import { readClusterName, readIdentity } from "../repository/identity.ts";
+import { readClusterName } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
-import { refuseOtherCluster, refuseOtherPlaces } from "../restore/bound.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { seenInJournals, seenInRepository } from "../restore/seen-revisions.ts";
@@ -15,20 +13,26 @@ import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore }
 import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
-import { isUnfinished, needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
+import { needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
 import { openCatalog } from "./list.ts";
+import {
+  confirm,
+  continueOperation,
+  hookOnFailure,
+  refuseUnfinished,
+  repositoryId,
+  type Confirmation,
+} from "./operation.ts";
 import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
-export interface RestoreOptions extends CommonOptions {
+export interface RestoreOptions extends CommonOptions, Confirmation {
   readonly backup?: string;
   readonly file?: string;
   readonly fromMember?: string;
   readonly asNew?: boolean;
   readonly plan?: boolean;
-  readonly yes?: boolean;
-  readonly confirmCluster?: string;
   readonly resume?: string | true;
   readonly rollback?: string | true;
   readonly acceptUnproven?: boolean;
@@ -80,13 +84,7 @@ function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, pla
 
 async function beginRestore(environment: Environment, tools: Tools, options: RestoreOptions): Promise<number> {
   const { console, signal } = environment;
-  const [unfinished] = await findUnfinished(tools, signal);
-  if (unfinished !== undefined && options.plan !== true) {
-    const { id, operation } = unfinished.plan;
-    throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
-      hint: `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`,
-    });
-  }
+  if (options.plan !== true) await refuseUnfinished(tools, signal);
   const id = tools.newId();
   const listener = environment.listen(console);
   let begun = false;
@@ -126,7 +124,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
       journal,
       "run",
       prepared.fetched,
-      onFailure(tools, listener.emit),
+      hookOnFailure(tools, listener.emit),
       signal,
     );
     tellOutcome(console, options, plan, outcome, "run");
@@ -145,66 +143,27 @@ async function continueRestore(
   mode: Exclude<RunbookMode, "run">,
   wanted: string | true,
 ): Promise<number> {
-  const { console, signal } = environment;
-  const record = await findRecord(tools, wanted, signal);
-  const { plan } = record;
-  if (plan.operation !== "restore")
-    throw new Fault("usage", `operation ${plan.id} is no restore`, {
-      hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
-    });
-  const listener = environment.listen(console);
-  try {
-    // Opened only when the database is needed: the way back needs neither the backup nor its key.
-    const source = lazySource(nameOfSource(plan), async (stop) => await reopenSource(tools, plan, options, stop));
-    const { builder, repository: planned } = plan.facts;
-    const repository = typeof planned === "string" ? planned : undefined;
-    const deps = await tools.restore({
-      id: plan.id,
-      source,
-      repository,
-      builder: options.builder ?? (typeof builder === "string" ? builder : undefined),
-      toolDirectory: options.tools,
-      emit: listener.emit,
-    });
-    refuseOtherPlaces(record, deps);
-    console.err(renderStanding(record));
-    await confirm(console, options, tools.loaded.config.cluster.name);
-    await using journal = await tools.journals(listener.emit).open(plan.id, signal);
-    const outcome = await executeRestore(deps, journal, mode, undefined, onFailure(tools, listener.emit), signal);
-    tellOutcome(console, options, plan, outcome, mode);
-    return 0;
-  } finally {
-    listener.close();
-  }
-}
-
-/** Of this configuration's cluster: another one's are none of its business. */
-export async function findUnfinished(tools: Tools, signal: AbortSignal): Promise<readonly JournalRecord[]> {
-  const { name } = tools.loaded.config.cluster;
-  const records = await tools.journals(quiet).list(signal);
-  return records.filter((record) => record.plan.cluster === name && isUnfinished(record));
-}
-
-/** The named operation, or the one that was not finished. */
-export async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
-  const journals = tools.journals(quiet);
-  if (wanted !== true) {
-    const record = await journals.read(wanted, signal);
-    refuseOtherCluster(record, tools.loaded.config.cluster.name);
-    return record;
-  }
-  const [found, second] = await findUnfinished(tools, signal);
-  if (found === undefined) {
-    throw new Fault("not-found", "no operation was begun and not finished", {
-      hint: "see: etcd-lifeboat restore status",
-    });
-  }
-  if (second !== undefined) {
-    throw new Fault("usage", `more than one operation is not finished: ${found.plan.id}, ${second.plan.id}`, {
-      hint: "name the one that is meant",
-    });
-  }
-  return found;
+  const { plan, outcome } = await continueOperation(environment, tools, options, {
+    operation: "restore",
+    mode,
+    wanted,
+    open: async (of, emit) => {
+      const { builder, repository } = of.facts;
+      return await tools.restore({
+        id: of.id,
+        // Opened only when the database is needed: the way back needs neither the backup nor its key.
+        source: lazySource(nameOfSource(of), async (stop) => await reopenSource(tools, of, options, stop)),
+        repository: typeof repository === "string" ? repository : undefined,
+        builder: options.builder ?? (typeof builder === "string" ? builder : undefined),
+        toolDirectory: options.tools,
+        emit,
+      });
+    },
+    execute: async (deps, journal, onFailure, signal) =>
+      await executeRestore(deps, journal, mode, undefined, onFailure, signal),
+  });
+  tellOutcome(environment.console, options, plan, outcome, mode);
+  return 0;
 }
 
 /** Where every restore of this machine stands, or one of them step by step. */
@@ -328,10 +287,6 @@ async function openSurvivor(
   return await tools.survivor({ member, minor: options.etcdMinor, toolDirectory: options.tools }, signal);
 }
 
-export async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
-  return (await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal))?.id;
-}
-
 /** The revisions that the repository knows of the cluster's own history. */
 async function readSeen(tools: Tools, repository: string, signal: AbortSignal): Promise<readonly HighWater[]> {
   const store = await tools.store();
@@ -360,23 +315,6 @@ function requestOf(tools: Tools, options: RestoreOptions, id: string, repository
       hook === undefined || phase === "on-failure" ? [] : [phase as HookPhase],
     ),
   };
-}
-
-/** The name is typed at a terminal, or given together with --yes. */
-export async function confirm(
-  console: Console,
-  { yes, confirmCluster }: Pick<RestoreOptions, "yes" | "confirmCluster">,
-  cluster: string,
-): Promise<void> {
-  const given =
-    yes === true && confirmCluster !== undefined
-      ? confirmCluster
-      : await console.ask?.("To do this, type the cluster's name: ");
-  if (given === cluster) return;
-  const why = given === undefined ? "nobody confirmed it" : `"${given}" is not the cluster's name`;
-  throw new Fault("restore-refused", `nothing was done: ${why}`, {
-    hint: `without a terminal: --yes --confirm-cluster ${cluster}`,
-  });
 }
 
 function refusal({ refusals }: Preflight): Fault {
@@ -469,18 +407,4 @@ function standingText(record: JournalRecord): string {
   const { ended, steps } = standingOfSteps(record.plan, record.entries);
   const text = renderStanding(record);
   return ended === "done" ? `${text}${hygieneText(record.plan, steps.get("build")?.result)}` : text;
-}
-
-/** The hook for failures. Nothing that it says or does changes what came of the operation. */
-export function onFailure(tools: Tools, emit: Emit): Parameters<typeof executeRestore>[4] {
-  const warn = (message: string): void => emit({ name: "warning", about: "hook on-failure", message });
-  return async (facts) => {
-    try {
-      const warning = await tools.hook("on-failure", facts, emit, AbortSignal.timeout(86_400_000));
-      if (warning !== undefined) warn(warning);
-    } catch (error) {
-      if (!isFault(error)) throw error;
-      warn(error.message);
-    }
-  };
 }

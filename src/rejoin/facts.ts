@@ -32,6 +32,6 @@ export interface RejoinRequest {
   readonly id: string;
   readonly member: string;
   readonly acceptRebootRisk: boolean;
-  /** There is a repository, whose lock is held meanwhile. */
-  readonly hasRepository: boolean;
+  /** ULID of the repository whose lock is held meanwhile; undefined where there is none. */
+  readonly repository: string | undefined;
 }

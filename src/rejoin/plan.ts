@@ -1,3 +1,4 @@
+import { replaced } from "../restore/aside-names.ts";
 import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import type { RejoinFacts, RejoinRequest } from "./facts.ts";
 import type { RejoinTarget, RejoinVerdict } from "./gates.ts";
@@ -17,10 +18,10 @@ export function planRejoin(
   const places = {
     data: etcd.dataDirectory,
     ...(etcd.walDirectory !== undefined && { wal: etcd.walDirectory }),
-    oldName: `before-restore-${request.id}`,
+    oldName: `${replaced}${request.id}`,
   };
   const steps: readonly RunbookStep[] = [
-    ...(request.hasRepository
+    ...(request.repository !== undefined
       ? [step("lock", "prepare", "the operation lock is ours; backups and expiry wait", { holdsUntil: "unlock" })]
       : []),
     {
@@ -58,7 +59,7 @@ export function planRejoin(
       ...step("settings-back", "finish", "what had to be written only for the join is taken back"),
       phase: "finish",
     },
-    ...(request.hasRepository ? [step("unlock", "finish", "the operation lock is released")] : []),
+    ...(request.repository !== undefined ? [step("unlock", "finish", "the operation lock is released")] : []),
   ];
   return {
     schema: "etcd-lifeboat/plan/v1",
@@ -74,7 +75,7 @@ export function planRejoin(
       peerUrls: target.peerUrls,
       asLearner: target.asLearner,
       minor: target.minor,
-      lineage: request.hasRepository ? "kept" : null,
+      repository: request.repository ?? null,
     },
     steps,
   };

@@ -2,6 +2,7 @@ import type { Host } from "../host/host.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
 import type { RunbookStep } from "../runbook/runbook.ts";
 import { standingOf } from "../runbook/standing.ts";
+import { beingRemoved, operationIn, replaced, takenBack } from "./aside-names.ts";
 import type { HostDependencies } from "./restore.ts";
 
 /** Old data of one member: what an operation moved aside and left. */
@@ -42,10 +43,6 @@ export interface Asides {
   readonly found: readonly Aside[];
   readonly strange: readonly StrangeAside[];
 }
-
-const prefix = "before-restore-";
-const rolledBackPrefix = "rolled-back-";
-const removingPrefix = "removing-";
 
 /** What operations that were finished have left on the hosts. Reads only; rejects where a host cannot be reached. */
 export async function findAsides(
@@ -98,7 +95,7 @@ async function namedLikeAsides(
   for (const { directory, before } of places) {
     const names = (await host.list(directory === "" ? "/" : directory, signal)) ?? [];
     const like = names.filter((name) =>
-      [prefix, rolledBackPrefix, removingPrefix].some((one) => name.startsWith(`${before}${one}`)),
+      [replaced, takenBack, beingRemoved].some((one) => name.startsWith(`${before}${one}`)),
     );
     found.push(...like.map((name) => `${directory}/${name}`));
   }
@@ -122,17 +119,17 @@ function placesOf({ kind, args }: RunbookStep): Places | undefined {
   const { data, wal, oldName } = args;
   if (kind !== "swap" && kind !== "aside") return undefined;
   if (typeof data !== "string" || typeof oldName !== "string") return undefined;
-  if (!oldName.startsWith(prefix) || oldName.includes("/")) return undefined;
-  const id = oldName.slice(prefix.length);
+  const id = operationIn(oldName);
+  if (id === undefined) return undefined;
   const named =
     (name: string) =>
-    (before: string): Place => ({ path: `${before}${name}${id}`, removing: `${before}${removingPrefix}${id}` });
+    (before: string): Place => ({ path: `${before}${name}${id}`, removing: `${before}${beingRemoved}${id}` });
   // One that joins a member anew moves its whole log directory; a restore moves the files in it.
   const before = [`${data}/member.`, ...(typeof wal === "string" ? [kind === "swap" ? `${wal}/` : `${wal}.`] : [])];
   return {
     current: `${data}/member`,
-    done: before.map(named(prefix)),
-    "rolled-back": kind === "swap" ? before.map(named(rolledBackPrefix)) : [],
+    done: before.map(named(replaced)),
+    "rolled-back": kind === "swap" ? before.map(named(takenBack)) : [],
   };
 }
 

@@ -2,6 +2,7 @@ import type { BuiltFile } from "../datadir/datadir.ts";
 import { Fault } from "../faults.ts";
 import { partOf, type Host, type SentFile } from "../host/host.ts";
 import type { JsonObject, RunbookStep, StepCheck, StepContext, StepHandler } from "../runbook/runbook.ts";
+import { operationIn, takenBack } from "./aside-names.ts";
 import { hygieneOf } from "./hygiene.ts";
 import { bringEtcdDown, requireEtcdStopped, textOf } from "./service-steps.ts";
 import type { RestoreWork } from "./work.ts";
@@ -84,22 +85,18 @@ function placesOf(step: RunbookStep): Places {
   const data = textOf(step, "data");
   const wal = step.args["wal"] === undefined ? undefined : textOf(step, "wal");
   const [newName, oldName] = [textOf(step, "newName"), textOf(step, "oldName")];
+  const servedName = `${takenBack}${operationIn(oldName) ?? newName}`;
   return {
     data,
     wal,
     newData: `${data}/member.${newName}`,
     oldData: `${data}/member.${oldName}`,
-    servedData: `${data}/member.${servedName(oldName)}`,
-    servedWal: wal === undefined ? undefined : `${wal}/${servedName(oldName)}`,
+    servedData: `${data}/member.${servedName}`,
+    servedWal: wal === undefined ? undefined : `${wal}/${servedName}`,
     newWal: wal === undefined ? undefined : `${wal}/${newName}`,
     oldWal: wal === undefined ? undefined : `${wal}/${oldName}`,
     hadMember: step.args["hadMember"] === true,
   };
-}
-
-/** From `before-restore-ID`, the name of the old data of the same operation. */
-function servedName(oldName: string): string {
-  return oldName.replace(/^before-restore-/, "rolled-back-");
 }
 
 export function placeStep(work: RestoreWork): StepHandler {

@@ -142,8 +142,6 @@ export interface EtcdHostFacts {
   readonly servesElsewhere: boolean;
   /** Data and WAL share a file system. */
   readonly sameDisk: boolean;
-  /** Directories that earlier restores moved aside. */
-  readonly asides: readonly string[];
 }
 
 export interface ServiceFacts {

@@ -308,7 +308,7 @@ function tellRoom(
   if (freeBytes === undefined || freeBytes >= needBytes) return;
   refusals.push({
     message: `${where} has ${describe.bytes(freeBytes)} free, and the new data needs ${describe.bytes(needBytes)} beside the old`,
-    hint: "make room there; what earlier restores moved aside lies in member.before-restore-* and may go once nobody needs it",
+    hint: "make room there; what earlier restores moved aside may be in the way: etcd-lifeboat cleanup --plan",
   });
 }
 

@@ -162,11 +162,10 @@ async function observeEtcd(
 ): Promise<EtcdHostFacts> {
   const { dataDirectory, walDirectory } = etcd;
   const places = [dataDirectory, ...["member", "member/wal", "member/snap"].map((part) => `${dataDirectory}/${part}`)];
-  const [[data, member, ...inner], database, mountsInside, names, wal, service] = await Promise.all([
+  const [[data, member, ...inner], database, mountsInside, wal, service] = await Promise.all([
     Promise.all(places.map((path) => host.stat(path, signal))),
     host.stat(`${dataDirectory}/member/snap/db`, signal),
     host.mountsBelow(`${dataDirectory}/member`, signal),
-    host.list(dataDirectory, signal),
     host.list(walDirectory ?? `${dataDirectory}/member/wal`, signal),
     observeService(etcd.service, false, signal),
   ]);
@@ -192,7 +191,6 @@ async function observeEtcd(
     freeBytes: room?.freeBytes,
     walFreeBytes: walRoom?.freeBytes,
     sameDisk: room !== undefined && room.device === walRoom?.device,
-    asides: (names ?? []).filter((name) => name.startsWith("member.before-restore-")),
   };
 }
 

@@ -1,5 +1,6 @@
 import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import type { EtcdHostFacts, HookPhase, HostFacts, RestoreFacts, RestoreRequest, ServiceFacts } from "./facts.ts";
+import { replaced } from "./aside-names.ts";
 import type { TargetMember } from "./choose.ts";
 import { isToRun, type Preflight } from "./gates.ts";
 
@@ -111,7 +112,7 @@ function directories(etcd: EtcdHostFacts, id: string): JsonObject {
     data: etcd.dataDirectory,
     ...(etcd.walDirectory !== undefined && { wal: etcd.walDirectory }),
     newName: `restore-${id}`,
-    oldName: `before-restore-${id}`,
+    oldName: `${replaced}${id}`,
     hadMember: etcd.hasMember,
     uid: etcd.owner?.uid ?? 0,
     gid: etcd.owner?.gid ?? 0,

@@ -382,6 +382,7 @@ const rows: readonly Row[] = [
     "src/datadir/minors.ts",
     "src/cluster/quantile.ts",
     "src/daemon/trend.ts",
+    "src/restore/aside-names.ts",
     "src/restore/plan.ts",
     "src/rejoin/gates.ts",
   ].map((file) => ({

@@ -187,7 +187,7 @@ async function openModel({ walDirectory, runs, version, forgets, away }: ModelOp
       [instants, dieAt, dead] = [0, dies, false];
       try {
         if (!created) {
-          const request = { id, member: "m2", acceptRebootRisk: false, hasRepository: false };
+          const request = { id, member: "m2", acceptRebootRisk: false, repository: undefined };
           const { plan, verdict } = await prepareRejoin(deps, request, never);
           expect(verdict.refusals).toEqual([]);
           await using _begun = await journals.create(plan!, never);

@@ -27,7 +27,13 @@ function facts(changes: Partial<RejoinFacts> = {}, count = 3): RejoinFacts {
 }
 
 function request(changes: Partial<RejoinRequest> = {}): RejoinRequest {
-  return { id: "01JQ000000000000000000000Z", member: "m2", acceptRebootRisk: false, hasRepository: true, ...changes };
+  return {
+    id: "01JQ000000000000000000000Z",
+    member: "m2",
+    acceptRebootRisk: false,
+    repository: "01JQ000000000000000000000R",
+    ...changes,
+  };
 }
 
 function refused({ refusals }: RejoinVerdict): string {
@@ -134,7 +140,7 @@ test("the old data is aside before the member is removed, and the lock is held a
     "settings-back",
     "unlock",
   ]);
-  expect(plan(facts(), request({ hasRepository: false })).steps.some(({ kind }) => /lock/.test(kind))).toBe(false);
+  expect(plan(facts(), request({ repository: undefined })).steps.some(({ kind }) => /lock/.test(kind))).toBe(false);
   expect(JSON.parse(JSON.stringify(plan()))).toEqual(plan());
 });
 

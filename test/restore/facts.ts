@@ -54,7 +54,6 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     freeBytes: 100 * 2 ** 30,
     walFreeBytes: 100 * 2 ** 30,
     sameDisk: true,
-    asides: [],
     ...changes,
   };
 }
