@@ -40,7 +40,7 @@ async function observeRejoin(
   const { clusterId, quorum, members } = await observeCluster(deps.etcd, { ...deps.observe, brief: true }, signal);
   const carrier = deps.hosts.find(({ etcd }) => etcd?.member === member);
   const wal = carrier?.etcd?.walDirectory;
-  const host = carrier === undefined ? undefined : await observeHost(carrier, deps.clock, signal);
+  const host = carrier === undefined ? undefined : await observeHost(carrier, deps.clock, undefined, signal);
   const walFacts = wal === undefined || host?.fault !== undefined ? undefined : await carrier?.host.stat(wal, signal);
   return {
     cluster: deps.cluster,

@@ -142,6 +142,9 @@ export interface EtcdHostFacts {
   readonly servesElsewhere: boolean;
   /** Data and WAL share a file system. */
   readonly sameDisk: boolean;
+  /** The new data is built by this machine on the file system of the data directory, or of the WAL, before a copy of it is brought there. */
+  readonly builtOnDisk: boolean;
+  readonly builtOnWalDisk: boolean;
 }
 
 export interface ServiceFacts {

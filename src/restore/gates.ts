@@ -264,10 +264,13 @@ function judgeDirectories(
     });
   }
   if (!etcd.hasMember) warnings.push(`${dataDirectory} of ${host} holds no member: there is nothing to move aside`);
-  const dataBytes = facts.source.dbBytes + (walDirectory === undefined || etcd.sameDisk ? walBytes : 0) + spareBytes;
-  tellRoom(`${dataDirectory} on ${host}`, etcd.freeBytes, dataBytes, describe, refusals);
-  if (walDirectory !== undefined && !etcd.sameDisk)
-    tellRoom(`${walDirectory} on ${host}`, etcd.walFreeBytes, walBytes, describe, refusals);
+  const { dbBytes } = facts.source;
+  const dataBytes = dbBytes + (walDirectory === undefined || etcd.sameDisk ? walBytes : 0) + spareBytes;
+  const room = { freeBytes: etcd.freeBytes, needBytes: dataBytes, buildBytes: etcd.builtOnDisk ? dbBytes : 0 };
+  tellRoom(`${dataDirectory} on ${host}`, room, describe, refusals);
+  if (walDirectory === undefined || etcd.sameDisk) return;
+  const walRoom = { freeBytes: etcd.walFreeBytes, needBytes: walBytes, buildBytes: etcd.builtOnWalDisk ? dbBytes : 0 };
+  tellRoom(`${walDirectory} on ${host}`, walRoom, describe, refusals);
 }
 
 /** What would make a rename of `member` move something else than the member's data, or less than all of it. */
@@ -298,17 +301,26 @@ export function judgePlaces(host: string, etcd: EtcdHostFacts): readonly Refusal
   return found;
 }
 
+interface Room {
+  readonly freeBytes: number | undefined;
+  readonly needBytes: number;
+  /** Of what is built on the same disk before. */
+  readonly buildBytes: number;
+}
+
 function tellRoom(
   where: string,
-  freeBytes: number | undefined,
-  needBytes: number,
+  { freeBytes, needBytes, buildBytes }: Room,
   describe: Describe,
   refusals: Refusal[],
 ): void {
-  if (freeBytes === undefined || freeBytes >= needBytes) return;
+  const allBytes = needBytes + buildBytes;
+  if (freeBytes === undefined || freeBytes >= allBytes) return;
+  const twice = buildBytes === 0 ? "" : ", twice for a while, since it is built on the same disk";
+  const elsewhere = buildBytes === 0 ? "" : ", or set operations.directory to another disk";
   refusals.push({
-    message: `${where} has ${describe.bytes(freeBytes)} free, and the new data needs ${describe.bytes(needBytes)} beside the old`,
-    hint: "make room there; what earlier restores moved aside may be in the way: etcd-lifeboat cleanup --plan",
+    message: `${where} has ${describe.bytes(freeBytes)} free, and the new data needs ${describe.bytes(allBytes)} beside the old${twice}`,
+    hint: `make room there${elsewhere}; what earlier restores moved aside may be in the way: etcd-lifeboat cleanup --plan`,
   });
 }
 

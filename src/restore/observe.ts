@@ -1,3 +1,4 @@
+import { readFile, stat } from "node:fs/promises";
 import type { Clock } from "../clock.ts";
 import { observeCluster, type ClusterFacts } from "../cluster/observe.ts";
 import { isFault } from "../faults.ts";
@@ -23,9 +24,10 @@ export async function observeRestore(
   highWater: readonly HighWater[],
   signal: AbortSignal,
 ): Promise<RestoreFacts> {
+  const building = await placeOf(deps.workDirectory);
   const [live, hosts, lockedOut] = await Promise.all([
     observeLive(deps, signal),
-    Promise.all(deps.hosts.map((host) => observeHost(host, deps.clock, signal))),
+    Promise.all(deps.hosts.map((host) => observeHost(host, deps.clock, building, signal))),
     observeLock(deps, signal),
   ]);
   const configured = deps.hosts.flatMap(({ etcd }) => etcd?.peerUrls ?? []);
@@ -126,9 +128,28 @@ function liveOf({ clusterId, quorum, members, highestRevision }: ClusterFacts): 
   };
 }
 
+/** A file system of this machine. */
+export interface Place {
+  readonly bootId: string;
+  readonly device: string;
+}
+
+/** Where a directory of this machine lies; undefined where that cannot be told. */
+export async function placeOf(directory: string): Promise<Place | undefined> {
+  try {
+    const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+    return { bootId, device: (await stat(directory, { bigint: true })).dev.toString() };
+  } catch (error) {
+    if (error instanceof Error && "code" in error) return undefined;
+    throw error;
+  }
+}
+
+/** `building`: where this machine builds new data; undefined where it builds none. */
 export async function observeHost(
   { host, etcd, services }: OpenHost,
   clock: Clock,
+  building: Place | undefined,
   signal: AbortSignal,
 ): Promise<HostFacts> {
   try {
@@ -137,7 +158,11 @@ export async function observeHost(
       name: host.name,
       fault: undefined,
       bootId,
-      etcd: etcd === undefined ? undefined : await observeEtcd(host, etcd, clock, signal),
+      etcd:
+        etcd === undefined
+          ? undefined
+          : // Only where the host is this very machine do equal devices say that they are one.
+            await observeEtcd(host, etcd, clock, building?.bootId === bootId ? building.device : undefined, signal),
       services: await Promise.all(
         services.map(({ service, ready }) => observeService(service, ready !== undefined, signal)),
       ),
@@ -158,6 +183,7 @@ async function observeEtcd(
   host: Host,
   etcd: NonNullable<OpenHost["etcd"]>,
   clock: Clock,
+  buildDevice: string | undefined,
   signal: AbortSignal,
 ): Promise<EtcdHostFacts> {
   const { dataDirectory, walDirectory } = etcd;
@@ -191,6 +217,8 @@ async function observeEtcd(
     freeBytes: room?.freeBytes,
     walFreeBytes: walRoom?.freeBytes,
     sameDisk: room !== undefined && room.device === walRoom?.device,
+    builtOnDisk: room !== undefined && room.device === buildDevice,
+    builtOnWalDisk: walRoom !== undefined && walRoom.device === buildDevice,
   };
 }
 

@@ -6,7 +6,8 @@ import { isToRun, type Preflight } from "./gates.ts";
 
 /**
  * The steps of a restore, each a condition that shall become true. Pure: what `--plan` prints is what a run does. Everything that can fail without touching the
- * cluster comes first; from the first stopped service on, each step says until when it must hold, and knows its way back.
+ * cluster comes first; from the first stopped service on, each step says until when it must hold, and knows its way back. Hooks run also where no API server is
+ * described: they may be what stops and starts them.
  */
 export function planRestore(facts: RestoreFacts, request: RestoreRequest, preflight: Preflight): RunbookPlan {
   const carriers = preflight.targets.flatMap((target): Carrier[] => {
@@ -25,9 +26,9 @@ export function planRestore(facts: RestoreFacts, request: RestoreRequest, prefli
     warnings: preflight.warnings,
     steps: [
       ...prepare(facts, request, carriers),
-      ...(order.length > 0 ? hook("before-stop-api-servers") : []),
+      ...hook("before-stop-api-servers"),
       ...order.map(stopService),
-      ...(order.length > 0 ? hook("after-stop-api-servers") : []),
+      ...hook("after-stop-api-servers"),
       quietStep(facts, request),
       ...hook("before-stop-etcd"),
       ...carriers.map((carrier) => stopEtcd(carrier)),
@@ -38,9 +39,9 @@ export function planRestore(facts: RestoreFacts, request: RestoreRequest, prefli
       ...carriers.map((carrier) => startEtcd(carrier)),
       healthyStep(),
       ...hook("after-start-etcd"),
-      ...(order.length > 0 ? hook("before-start-api-servers") : []),
+      ...hook("before-start-api-servers"),
       ...startOrder(facts.hosts).map(startService),
-      ...(order.length > 0 ? hook("after-start-api-servers") : []),
+      ...hook("after-start-api-servers"),
       ...finish(request),
     ],
   };

@@ -34,6 +34,38 @@ test("what was alive then is named: API servers, leaders, and nodes by their num
   });
 });
 
+test("API servers with a prefix of their own are known by the namespace that every cluster has, where it was written last", () => {
+  const history = new History();
+  history.change({ key: "/registry/namespaces/kube-system", value: "of a cluster that moved to another prefix" });
+  history.change({ key: "/registry/masterleases/10.0.0.1", value: "a" });
+  history.change({ key: "/kubernetes.io/namespaces/kube-system", value: "a" });
+  history.change({ key: "/kubernetes.io/masterleases/10.0.0.11", value: "a" });
+  history.change({ key: "/kubernetes.io/leases/kube-system/kube-scheduler", value: "a" });
+  history.change({ key: "/kubernetes.io/secrets/default/a", value: "k8s:enc:aescbc:v1:key1:xyz" });
+  history.change({ key: "/kubernetes.io/example.org/widgets/default/w", value: "k8s:enc:kms:v2:provider:xyz" });
+  const moved = {
+    objects: 5,
+    masterLeases: ["10.0.0.11"],
+    leases: ["kube-system/kube-scheduler"],
+    nodeLeases: 0,
+    encrypted: [
+      { resource: "secrets", key: "aescbc:v1:key1", objects: 1 },
+      { resource: "widgets.example.org", key: "kms:v2:provider", objects: 1 },
+    ],
+  };
+  expect(survey(history)).toEqual(moved);
+  // What was removed says nothing, and neither does a key that only ends alike, or an object of that name.
+  history.change({ key: "/other/namespaces/kube-system", value: "a" });
+  history.change({ key: "/other/namespaces/kube-system" });
+  history.change({ key: "/another/mynamespaces/kube-system", value: "a" });
+  history.change({ key: "/other/namespaces/kube-system-2", value: "a" });
+  expect(survey(history)).toEqual(moved);
+  history.change({ key: "/kubernetes.io/configmaps/namespaces/kube-system", value: "a" });
+  expect(survey(history)).toEqual({ ...moved, objects: 6 });
+  history.change({ key: "/registry/namespaces/kube-system", value: "and back" });
+  expect(survey(history)).toMatchObject({ objects: 2, masterLeases: ["10.0.0.1"] });
+});
+
 test("what is encrypted is counted by resource and key, as its newest value says", () => {
   const history = new History();
   const secret = (name: string, value: string): void =>

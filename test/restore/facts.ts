@@ -54,6 +54,8 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     freeBytes: 100 * 2 ** 30,
     walFreeBytes: 100 * 2 ** 30,
     sameDisk: true,
+    builtOnDisk: false,
+    builtOnWalDisk: false,
     ...changes,
   };
 }

@@ -207,6 +207,19 @@ suite("the hosts", () => {
     expect(judge(one({ ...shared, sameDisk: false })).refusals).toEqual([]);
   });
 
+  test("room is asked for twice where the new data is built on the same disk", () => {
+    const freeBytes = 2 ** 30 + 200 * 2 ** 20;
+    expect(judge(one({ freeBytes })).refusals).toEqual([]);
+    const text = refused(judge(one({ freeBytes, builtOnDisk: true })));
+    expect(text).toContain(`/var/lib/etcd on h1 has ${freeBytes} B free`);
+    expect(text).toContain("twice for a while, since it is built on the same disk");
+    expect(text).toContain("set operations.directory to another disk");
+    expect(judge(one({ freeBytes: freeBytes + 2 ** 30, builtOnDisk: true })).refusals).toEqual([]);
+    const wal = { walDirectory: "/opt/wal", sameDisk: false, walFreeBytes: 200 * 2 ** 20 };
+    expect(judge(one(wal)).refusals).toEqual([]);
+    expect(refused(judge(one({ ...wal, builtOnWalDisk: true })))).toContain("/opt/wal on h1");
+  });
+
   test("a data directory that is not there, or cannot be renamed, is refused", () => {
     expect(refused(judge(one({ owner: undefined, hasMember: false })))).toContain("/var/lib/etcd does not exist on h1");
     expect(refused(judge(one({ memberIsMountPoint: true })))).toContain("is a file system of its own");

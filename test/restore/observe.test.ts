@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { observeHost } from "../../src/restore/observe.ts";
+import { openLocalHost } from "../../src/host/local.ts";
+import { observeHost, placeOf } from "../../src/restore/observe.ts";
 import type { OpenHost } from "../../src/restore/restore.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
 import { steeredClock } from "../fakes/clock.ts";
@@ -24,16 +25,37 @@ test("mounts and links below a member's directory are seen, not only at it", asy
   const { host, open } = await oneHost();
   const clock = steeredClock(0);
   host.holding.set("/var/lib/etcd/member/snap/db", [1]);
-  expect((await observeHost(open, clock, never)).etcd).toMatchObject({ mountsInside: [], links: [] });
+  expect((await observeHost(open, clock, undefined, never)).etcd).toMatchObject({ mountsInside: [], links: [] });
   host.mounts.set("/var/lib/etcd/member/wal", "7");
   host.links.set("/var/lib/etcd/member/snap", "/fast/snap");
-  expect((await observeHost(open, clock, never)).etcd).toMatchObject({
+  expect((await observeHost(open, clock, undefined, never)).etcd).toMatchObject({
     memberIsMountPoint: false,
     mountsInside: ["/var/lib/etcd/member/wal"],
     links: [{ path: "/var/lib/etcd/member/snap", target: "/fast/snap" }],
   });
   host.links.set("/var/lib/etcd", "/data/etcd");
-  expect((await observeHost(open, clock, never)).etcd).toMatchObject({ owner: undefined });
+  expect((await observeHost(open, clock, undefined, never)).etcd).toMatchObject({ owner: undefined });
+});
+
+test("that new data is built on the disk of a host is known by its device, on this very machine alone", async () => {
+  const { host, open } = await oneHost();
+  const clock = steeredClock(0);
+  host.holding.set("/var/lib/etcd/member/snap/db", [1]);
+  const { device } = await host.space("/var/lib/etcd", never);
+  const { bootId } = host;
+  const built = async (place: { bootId: string; device: string } | undefined) =>
+    (await observeHost(open, clock, place, never)).etcd;
+  expect(await built({ bootId, device })).toMatchObject({ builtOnDisk: true, builtOnWalDisk: true });
+  for (const place of [undefined, { bootId, device: `${device}0` }, { bootId: "another machine", device }])
+    expect(await built(place)).toMatchObject({ builtOnDisk: false, builtOnWalDisk: false });
+  // As this machine says it of itself.
+  using scratch = openScratch();
+  const here = openLocalHost("here");
+  expect(await placeOf(scratch.directory)).toEqual({
+    bootId: (await here.facts(never)).bootId,
+    device: (await here.space(scratch.directory, never)).device,
+  });
+  expect(await placeOf(`${scratch.directory}/nothing`)).toBeUndefined();
 });
 
 test("an etcd that can be seen and does not have the database open works elsewhere; one that opens it within seconds, or cannot be seen, does not", async () => {
@@ -48,7 +70,7 @@ test("an etcd that can be seen and does not have the database open works elsewhe
     },
   };
   const elsewhere = async (): Promise<boolean | undefined> =>
-    (await observeHost(open, clock, never)).etcd?.servesElsewhere;
+    (await observeHost(open, clock, undefined, never)).etcd?.servesElsewhere;
   const [started] = host.running;
   if (started === undefined) throw new Error("etcd was not started");
   const be = (changes: object): void => void host.running.splice(0, 1, { ...started, comm: "etcd", ...changes });

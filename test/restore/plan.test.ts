@@ -99,6 +99,15 @@ test("a cluster without API servers has no steps for them", () => {
   expect(order.filter((id) => /^(?:stop|start)\./.test(id))).toEqual([]);
 });
 
+test("hooks that stop and start API servers which nobody has described run all the same", () => {
+  const hosts = [hostOf("h1", "m1", { services: [] })];
+  const [only] = liveFacts().members;
+  const hooks = ["before-stop-api-servers", "after-stop-api-servers", "before-start-api-servers"] as const;
+  const order = ids(plan({ hosts, live: liveFacts({ members: [only!] }) }, { hooks }));
+  const places = [...hooks.slice(0, 2).map((hook) => `hook.${hook}`), "quiet", "healthy", `hook.${hooks[2]}`];
+  expect(order.filter((id) => places.includes(id))).toEqual(places);
+});
+
 test("without a repository nothing is locked, registered or backed up", () => {
   const kinds = new Set(plan({}, { lineage: undefined }).steps.map(({ kind }) => kind));
   for (const kind of ["lock", "unlock", "lineage", "safety-backup", "first-backup"]) expect(kinds).not.toContain(kind);
