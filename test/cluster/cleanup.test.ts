@@ -1,29 +1,16 @@
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
-
-const confirmed = ["--yes", "--confirm-cluster", "prod"];
-const quick = ["--quiet-seconds", "3"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
-
-async function members({ cluster }: Restorable): Promise<readonly string[]> {
-  return (await readdir(cluster.members[0]?.dataDirectory ?? ""))
-    .filter((name) => name.startsWith("member"))
-    .toSorted();
-}
+import { confirmed, ended, memberDirectories, quick } from "./restoring.ts";
 
 /** That it is refused for this reason, and that nothing went. */
 async function refused(site: Restorable, reason: RegExp): Promise<void> {
-  const before = await members(site);
+  const before = await memberDirectories(site);
   const attempt = await site.site.run(["cleanup", ...confirmed]);
   ended(attempt, 4);
   expect(attempt.stderr).toMatch(reason);
-  expect(await members(site)).toEqual(before);
+  expect(await memberDirectories(site)).toEqual(before);
 }
 
 test(
@@ -36,13 +23,13 @@ test(
     ended(await site.site.run(["backup"]), 0);
     await cluster.put("kept", "now");
     const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step healthy after done" };
-    const died = await site.site.run(["restore", ...confirmed, ...quick], { env });
+    const died = await site.site.run(["restore", ...quick], { env });
     expect(died.signal, died.stderr).toBe("SIGKILL");
     const nothing = await site.site.run(["cleanup", "--plan"]);
     ended(nothing, 0);
     expect(nothing.stderr).toContain("no old data is left on any host");
     ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
-    const old = (await members(site)).find((name) => name !== "member") ?? "";
+    const old = (await memberDirectories(site)).find((name) => name !== "member") ?? "";
     expect(old).toMatch(/^member\.before-restore-/);
     const operation = old.slice("member.before-restore-".length);
 
@@ -77,11 +64,11 @@ test(
     const half = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step cleanup h1 before remove" };
     const killed = await site.site.run(["cleanup", ...confirmed], { env: half });
     expect(killed.signal, killed.stderr).toBe("SIGKILL");
-    expect(await members(site)).toEqual(["member", strange, `member.removing-${operation}`]);
+    expect(await memberDirectories(site)).toEqual(["member", strange, `member.removing-${operation}`]);
     const again = await site.site.run(["cleanup", ...confirmed]);
     ended(again, 0);
     expect(again.stderr).toContain("half removed");
-    expect(await members(site)).toEqual(["member", strange]);
+    expect(await memberDirectories(site)).toEqual(["member", strange]);
     ended(await site.site.run(["cleanup", ...confirmed]), 0);
     ended(await site.site.run(["cleanup", operation, ...confirmed]), 10);
     expect(await cluster.get("kept")).toBe("again");

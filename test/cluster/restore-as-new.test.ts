@@ -2,17 +2,10 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { commandsIn, readPage } from "../docs/pages.ts";
-import type { Ended } from "./command.ts";
 import { openRestorable } from "./restorable.ts";
+import { ended, slow } from "./restoring.ts";
 
 /** Another cluster from a backup, for staging, while the original goes on. */
-
-const slow = { timeout: 400_000 };
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 test(
   "a backup becomes another cluster on an empty machine, and neither the original nor its repository is touched",

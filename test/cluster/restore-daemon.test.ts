@@ -1,15 +1,10 @@
 import { expect, test } from "vitest";
-import type { Ended } from "./command.ts";
 import { startDaemon, type Daemon } from "./daemon.ts";
 import { openRestorable } from "./restorable.ts";
+import { ended, quick } from "./restoring.ts";
 
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
 /** Looks at the members every second and a half, and at the lock every six. */
 const hasty = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_CLOCK_HASTE: "10" };
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
 
 /** Waits until the daemon has made so many more calls of the kind. */
 async function untilCalls(daemon: Daemon, method: string, more: number): Promise<void> {
@@ -33,14 +28,14 @@ test(
     await daemon.next("backup.committed");
     await untilCalls(daemon, "range_linearizable", 2);
 
-    const args = ["restore", ...confirmed, "--backup", backup];
+    const args = ["restore", ...quick, "--backup", backup];
     const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step healthy after done" };
     const died = await site.site.run(args, { env });
     expect(died.signal, died.stderr).toBe("SIGKILL");
     // It looks at the restored member all the while, and what it asks is no client's call.
     await untilCalls(daemon, "status", 4);
     expect(await daemon.metric("lifeboat_etcd_has_quorum")).toBe(1);
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("now");
 
     await untilCalls(daemon, "range_linearizable", 2);

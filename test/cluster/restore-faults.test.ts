@@ -1,39 +1,9 @@
 import { once } from "node:events";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Ended } from "./command.ts";
-import { openRestorable, type Restorable } from "./restorable.ts";
-
-/** Each starts the command some ten times. */
-const slow = { timeout: 400_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
-
-/** A cluster of one with an API server, a backup of `then`, and `now` written since. */
-async function openDamaged(): Promise<Restorable> {
-  const site = await openRestorable({ minor: "3.6", members: 1, apiServers: true });
-  await site.cluster.put("kept", "then");
-  ended(await site.site.run(["backup"]), 0);
-  await site.cluster.put("kept", "now");
-  return site;
-}
-
-/** Runs a restore that dies at a place of its plan, and says what kills it. */
-async function dieAt({ site }: Restorable, place: string, ...args: readonly string[]): Promise<void> {
-  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: `step ${place}` };
-  const { signal, stderr } = await site.run(["restore", ...confirmed, ...args], { env });
-  expect(signal, `${place} was not reached:\n${stderr}`).toBe("SIGKILL");
-}
-
-async function asides({ cluster }: Restorable): Promise<readonly string[]> {
-  const names = await readdir(cluster.members[0]?.dataDirectory ?? "");
-  return names.filter((name) => name.startsWith("member")).toSorted();
-}
+import { dieAt, ended, memberDirectories, openDamaged, quick, slow } from "./restoring.ts";
 
 test("a restore that was killed with the old data aside is resumed, and ends as one that was not", slow, async () => {
   await using site = await openDamaged();
@@ -41,9 +11,9 @@ test("a restore that was killed with the old data aside is resumed, and ends as 
   // Held: nothing starts in the meantime, and nobody else begins.
   expect(await site.runs("etcd1")).toBe(false);
   expect(await site.runs("api1")).toBe(false);
-  ended(await site.site.run(["restore", ...confirmed]), 11);
+  ended(await site.site.run(["restore", ...quick]), 11);
   ended(await site.site.run(["backup"]), 11);
-  ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+  ended(await site.site.run(["restore", "--resume", ...quick]), 0);
   expect(await site.cluster.get("kept")).toBe("then");
   expect(await site.runs("api1")).toBe(true);
   ended(await site.site.run(["backup"]), 0);
@@ -52,7 +22,7 @@ test("a restore that was killed with the old data aside is resumed, and ends as 
 test("an API server that had died with etcd before anybody planned runs afterwards, and is ready", slow, async () => {
   await using site = await openDamaged();
   for (const service of ["api1", "etcd1"]) await site.command(service, "stop");
-  const restored = await site.site.run(["restore", ...confirmed]);
+  const restored = await site.site.run(["restore", ...quick]);
   ended(restored, 0);
   expect(restored.stderr).toContain("kube-apiserver on h1 does not run now, and is started afterwards");
   expect(restored.stdout + restored.stderr).toContain("kube-apiserver on h1 runs and is ready");
@@ -72,7 +42,7 @@ test(
     await once(stranger, "connect");
     process.kill(Number(pid), "SIGSTOP");
     try {
-      const stopped = await site.site.run(["restore", ...confirmed]);
+      const stopped = await site.site.run(["restore", ...quick]);
       ended(stopped, 5);
       expect(stopped.stderr).toMatch(/127\.0\.0\.1:\d+ is connected to etcd1/);
       expect(stopped.stderr).toContain("stop the etcd of etcd1 on h1 by hand");
@@ -80,7 +50,7 @@ test(
       process.kill(Number(pid), "SIGCONT");
       stranger.destroy();
     }
-    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("then");
     expect(await site.runs("api1")).toBe(true);
   },
@@ -92,10 +62,10 @@ test(
   async () => {
     await using site = await openDamaged();
     await dieAt(site, "healthy after done");
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("now");
     expect(await site.runs("api1")).toBe(true);
-    expect(await asides(site)).toEqual(["member", expect.stringMatching(/^member\.rolled-back-/)]);
+    expect(await memberDirectories(site)).toEqual(["member", expect.stringMatching(/^member\.rolled-back-/)]);
     // The old history goes on where it was.
     ended(await site.site.run(["backup"]), 0);
   },
@@ -107,13 +77,13 @@ test(
   async () => {
     await using site = await openDamaged();
     await dieAt(site, "start.h1.kube-apiserver after perform");
-    const refused = await site.site.run(["restore", "--rollback", ...confirmed]);
+    const refused = await site.site.run(["restore", "--rollback", ...quick]);
     ended(refused, 4);
     expect(refused.stderr).toContain("clients may have seen the restored data");
     // What it advises then.
     const old = /--file (\S+) --accept-unproven/.exec(refused.stderr)?.[1] ?? "";
     expect((await stat(old)).size).toBeGreaterThan(0);
-    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("then");
   },
 );
@@ -130,13 +100,13 @@ test(
     command.probe[2] = "lie";
     delete command.disable;
     delete command.enable;
-    const stopped = await site.site.run(["restore", ...confirmed, "--accept-reboot-risk"]);
+    const stopped = await site.site.run(["restore", ...quick, "--accept-reboot-risk"]);
     ended(stopped, 5);
     expect(stopped.stderr).toMatch(/somebody still talks to etcd: .*etcd1 (?:answered|has)/);
-    expect(await asides(site)).toEqual(["member", expect.stringMatching(/^member\.restore-/)]);
+    expect(await memberDirectories(site)).toEqual(["member", expect.stringMatching(/^member\.restore-/)]);
     expect(await site.cluster.get("kept")).toBe("now");
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
-    expect(await asides(site)).toEqual(["member"]);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
+    expect(await memberDirectories(site)).toEqual(["member"]);
     expect(await site.cluster.get("kept")).toBe("now");
   },
 );
@@ -166,7 +136,7 @@ test("a plan touches nothing, and a name that is not the cluster's stops before 
   ended(await site.site.run(["restore", "--plan", "--backup", "latest", "--accept-unproven"]), 0);
   const wrong = await site.site.run(["restore", "--yes", "--confirm-cluster", "other"]);
   ended(wrong, 4);
-  expect(await asides(site)).toEqual(["member"]);
+  expect(await memberDirectories(site)).toEqual(["member"]);
   expect(await site.runs("api1")).toBe(true);
   expect(await site.cluster.revision()).toBeGreaterThanOrEqual(before);
 });

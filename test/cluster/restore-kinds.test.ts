@@ -2,21 +2,13 @@ import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/pro
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { ServiceFile } from "../standins/service.ts";
-import type { Ended } from "./command.ts";
 import { makeDirectory } from "./directories.ts";
 import { runProgram } from "./processes.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { confirmed, ended, quick, slow } from "./restoring.ts";
 import { etcdProgram } from "./servers.ts";
 
 /** Whole restores of clusters that are not like the others; one member each. */
-
-const slow = { timeout: 400_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod"];
-const quick = [...confirmed, "--quiet-seconds", "3"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
 
 function memberOf({ cluster, site }: Restorable) {
   const [member] = cluster.members;

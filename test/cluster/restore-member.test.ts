@@ -2,18 +2,10 @@ import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { commandsIn, readPage } from "../docs/pages.ts";
-import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable, type RestorableOptions } from "./restorable.ts";
+import { confirmed, ended, slow } from "./restoring.ts";
 
 /** One of three members has lost its data; the others go on. */
-
-const slow = { timeout: 400_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 async function openWounded(options: RestorableOptions): Promise<Restorable> {
   const site = await openRestorable({ ...options, members: 3 });

@@ -1,26 +1,12 @@
 import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Ended } from "./command.ts";
 import { runProgram } from "./processes.ts";
-import { openRestorable, type Restorable } from "./restorable.ts";
+import type { Restorable } from "./restorable.ts";
+import { ended, openDamaged, quick, slow } from "./restoring.ts";
 import { toolProgram } from "./servers.ts";
 
 /** What the command refuses, and hooks that are in its way, on a real cluster; everything that needs none is test/restore's. */
-const slow = { timeout: 500_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
-
-async function openDamaged(): Promise<Restorable> {
-  const site = await openRestorable({ minor: "3.6", members: 1, apiServers: true });
-  await site.cluster.put("kept", "then");
-  ended(await site.site.run(["backup"]), 0);
-  await site.cluster.put("kept", "now");
-  return site;
-}
 
 async function expectUntouched({ cluster, runs }: Restorable): Promise<void> {
   const names = await readdir(cluster.members[0]?.dataDirectory ?? "");
@@ -36,7 +22,7 @@ test("without the key, with another one, and while another operator is at work, 
   await runProgram(toolProgram("age-keygen"), ["-o", stranger]);
   await chmod(stranger, 0o600);
   for (const identity of [undefined, { file: stranger }]) {
-    const refused = await site.site.run(["restore", ...confirmed], {
+    const refused = await site.site.run(["restore", ...quick], {
       change: ({ repository }) => {
         if (identity === undefined) delete repository.encryption?.identity;
         else if (repository.encryption !== undefined) repository.encryption.identity = identity;
@@ -47,11 +33,11 @@ test("without the key, with another one, and while another operator is at work, 
     await expectUntouched(site);
   }
   const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step place.h1 after start" };
-  const died = await site.site.run(["restore", ...confirmed], { env });
+  const died = await site.site.run(["restore", ...quick], { env });
   expect(died.signal, died.stderr).toBe("SIGKILL");
   const elsewhere = join(directory, "another-machine");
   await mkdir(elsewhere);
-  const second = await site.site.run(["restore", ...confirmed], {
+  const second = await site.site.run(["restore", ...quick], {
     change: (config) => {
       config.operations = { directory: elsewhere };
     },
@@ -59,7 +45,7 @@ test("without the key, with another one, and while another operator is at work, 
   ended(second, 11);
   expect(second.stderr).toContain("etcd-lifeboat lock show");
   await expectUntouched(site);
-  ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+  ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
   await expectUntouched(site);
 });
 
@@ -81,14 +67,14 @@ test(
         'cat >"$0.facts"; echo password=canary-of-the-failure; echo paged nobody; exit 7',
       ),
     };
-    const stopped = await site.site.run(["restore", ...confirmed]);
+    const stopped = await site.site.run(["restore", ...quick]);
     ended(stopped, 5);
     expect(stopped.stderr).toMatch(/says that the operation must not go on.*not approved/);
     expect(stopped.stderr).toMatch(/warning: hook on-failure: .*exited with 7.*paged nobody/);
     expect(stopped.stderr).toMatch(/--resume .*--rollback/);
     expect(await readdir(site.site.directory)).toContain("fail.facts");
     site.site.config.hooks["before-stop-etcd"] = await script("yes", "echo drained; exit 62");
-    const done = await site.site.run(["restore", "--resume", ...confirmed]);
+    const done = await site.site.run(["restore", "--resume", ...quick]);
     ended(done, 0);
     expect(done.stderr).toMatch(/warning: hook before-stop-etcd: .*warns.*drained/);
     expect(await site.cluster.get("kept")).toBe("then");

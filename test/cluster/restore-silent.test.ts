@@ -3,22 +3,16 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { lifeboatBuilder } from "../../src/datadir/lifeboat.ts";
 import { patiently } from "./cluster.ts";
-import type { Ended } from "./command.ts";
 import { makeDirectory } from "./directories.ts";
 import { startInformer, type Informer } from "./informer.ts";
 import { layMember } from "./lay.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { ended, quick, slow } from "./restoring.ts";
 
 /** The ways in which a restored cluster is healthy and wrong, and nobody is told. */
 
-const slow = { timeout: 400_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
 const patient = { timeout: 60_000 };
 const never = new AbortController().signal;
-
-function ended({ status, stdout, stderr }: Ended, expected: number): void {
-  expect(status, stdout + stderr).toBe(expected);
-}
 
 function hostOf({ site }: Restorable, name: string) {
   const host = site.config.hosts?.[name];
@@ -57,7 +51,7 @@ const restored = { "/registry/after": "later", "/registry/kept": "then", "/regis
 test("a client that only goes on from the last revision it saw ends with what was restored", slow, async () => {
   await using informed = await openInformed();
   const { site, informer, backup } = informed;
-  ended(await site.site.run(["restore", ...confirmed, "--backup", backup]), 0);
+  ended(await site.site.run(["restore", ...quick, "--backup", backup]), 0);
   await site.cluster.put("/registry/after", "later");
   await expect.poll(informer.believes, patient).toEqual(restored);
   // It was told that its revision is compacted, once.
@@ -108,10 +102,10 @@ test(
 
     // As where the log was moved some day, and its old place was left as it was.
     await cp(wal, join(data, "member/wal"), { recursive: true });
-    const stopped = await site.site.run(["restore", ...confirmed]);
+    const stopped = await site.site.run(["restore", ...quick]);
     ended(stopped, 5);
     expect(stopped.stderr).toMatch(/still answers as a member of the old cluster|holds other data than was restored/);
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("now");
   },
 );
@@ -126,14 +120,14 @@ test(
     ended(await site.site.run(["backup"]), 0);
     await cluster.put("kept", "now");
     const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step start-etcd.h1 after done" };
-    const died = await site.site.run(["restore", ...confirmed], { env });
+    const died = await site.site.run(["restore", ...quick], { env });
     expect(died.signal, died.stderr).toBe("SIGKILL");
     await bringBackOldData(site, "h1", "etcd1");
-    const stopped = await site.site.run(["restore", "--resume", ...confirmed]);
+    const stopped = await site.site.run(["restore", "--resume", ...quick]);
     ended(stopped, 5);
     expect(stopped.stderr).toContain("still answers as a member of the old cluster");
     await bringBackNewData(site, "h1", "etcd1");
-    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("then");
   },
 );
@@ -144,7 +138,7 @@ test("a member that comes back with its old data later stays outside the restore
   await cluster.put("kept", "then");
   ended(await site.site.run(["backup"]), 0);
   await cluster.put("kept", "now");
-  ended(await site.site.run(["restore", ...confirmed]), 0);
+  ended(await site.site.run(["restore", ...quick]), 0);
   await bringBackOldData(site, "h3", "etcd3");
   const log = async (): Promise<string> => await readFile(join(site.directoryOf("etcd3"), "log"), "utf8");
   await expect.poll(log, patient).toContain("cluster ID mismatch");

@@ -2,21 +2,14 @@ import { mkdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { commandsIn, readPage } from "../docs/pages.ts";
-import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { ended, quick, slow } from "./restoring.ts";
 import { etcdProgram } from "./servers.ts";
 
 /** Quorum is lost, and one member still holds more than any backup. */
 
-const slow = { timeout: 400_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
 /** A directory as `--tools` takes it. */
 const tools = ["--tools", dirname(dirname(etcdProgram("3.6", "etcd")))];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 /** Ends a member's supervisor and then its etcd as a power cut does; what is on its disk stays. */
 async function kill({ directoryOf, runs }: Restorable, name: string): Promise<void> {
@@ -51,7 +44,7 @@ test(
     const [command = ""] = commandsIn(readPage("docs/operating/restore.md"), "Quorum is lost, and a member survives");
     const [, ...words] = command.split(" ");
     expect(words).toEqual(["restore", "--from-member", "etcd1"]);
-    ended(await site.site.run([...words, ...confirmed]), 0);
+    ended(await site.site.run([...words, ...quick]), 0);
     expect(await cluster.get("kept")).toBe("now");
     for (const name of ["etcd1", "etcd2", "etcd3"]) expect(await site.runs(name)).toBe(true);
   },
@@ -83,8 +76,8 @@ test(
     expect(planned).toMatch(/\d+ entries were only in the log of etcd1: etcd 3\.6\.\d+ has applied them to a copy/);
     // It dies when the member's own data is aside: what was taken of it must still be here.
     const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step swap.h1 after perform" };
-    expect((await site.site.run([...from, ...confirmed, ...tools], { env })).signal).toBe("SIGKILL");
-    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    expect((await site.site.run([...from, ...quick, ...tools], { env })).signal).toBe("SIGKILL");
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("now 20");
   },
 );

@@ -4,16 +4,11 @@ import { expect, test } from "vitest";
 import type { Ended } from "./command.ts";
 import { runEtcdctl } from "./etcdctl.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { dieAt, ended, quick } from "./restoring.ts";
 import { minors } from "./servers.ts";
 
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
-
 async function restore({ site }: Restorable, ...args: readonly string[]): Promise<Ended> {
-  return await site.run(["restore", ...confirmed, ...args]);
-}
-
-function succeeded({ status, stdout, stderr }: Ended): void {
-  expect(status, stdout + stderr).toBe(0);
+  return await site.run(["restore", ...quick, ...args]);
 }
 
 for (const minor of minors) {
@@ -25,7 +20,7 @@ for (const minor of minors) {
     await cluster.put("kept", "now");
     await cluster.put("added", "later");
     const before = await cluster.revision();
-    succeeded(await restore(site, "--backup", backup));
+    ended(await restore(site, "--backup", backup), 0);
     expect(await cluster.get("kept")).toBe("then");
     expect(await cluster.get("added")).toBeUndefined();
     expect(await cluster.revision()).toBeGreaterThan(before + 1_000_000_000n - 10n);
@@ -42,13 +37,6 @@ const services = ["etcd1", "etcd2", "etcd3", "api1", "api2", "api3"];
 
 async function allRun(site: Restorable): Promise<void> {
   for (const name of services) expect(await site.runs(name), name).toBe(true);
-}
-
-/** A restore that dies at a place of its plan. */
-async function dieAt({ site }: Restorable, place: string): Promise<void> {
-  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: `step ${place}` };
-  const { signal, stderr } = await site.run(["restore", ...confirmed], { env });
-  expect(signal, `${place} was not reached:\n${stderr}`).toBe("SIGKILL");
 }
 
 async function journals(site: Restorable): Promise<readonly string[]> {
@@ -75,17 +63,17 @@ test(
     const { cluster } = site;
     const writeOn = async (): Promise<void> => {
       await cluster.put("kept", "then");
-      succeeded(await site.site.run(["backup"]));
+      ended(await site.site.run(["backup"]), 0);
       await cluster.put("kept", "now");
     };
 
     await writeOn();
     const restored = await restore(site);
-    succeeded(restored);
+    ended(restored, 0);
     expect(await cluster.get("kept")).toBe("then");
     await allRun(site);
     const status = await site.site.run(["restore", "status"]);
-    succeeded(status);
+    ended(status, 0);
     expect(status.stdout).toContain("done");
     // What no restore can put right is told at its end, and again later.
     for (const said of [restored.stderr, status.stdout])
@@ -101,18 +89,18 @@ test(
 
     await writeOn();
     await dieAt(site, "swap.h2 after perform");
-    succeeded(await site.site.run(["restore", "--resume", ...confirmed]));
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("then");
     await allRun(site);
 
     await writeOn();
     await dieAt(site, "healthy after done");
-    succeeded(await site.site.run(["restore", "--rollback", ...confirmed]));
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("now");
     await allRun(site);
     // Who may do what is part of what came back: without the password nobody reads.
     const stranger = runEtcdctl("3.6", { endpoints: cluster.endpoints, tls: cluster.tls }, ["get", "kept"]);
     await expect(stranger).rejects.toThrow(/permission denied|user/);
-    succeeded(await site.site.run(["backup"]));
+    ended(await site.site.run(["backup"]), 0);
   },
 );
