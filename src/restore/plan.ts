@@ -88,6 +88,8 @@ function prepare(facts: RestoreFacts, request: RestoreRequest, carriers: readonl
       id: "safety-backup",
       kind: "safety-backup",
       phase: "prepare",
+      // One reads from members what the other writes beside their data: neither waits for the other.
+      group: "place",
       title: "what the cluster holds now is backed up, as far as a member gives it",
       args: {},
       harmless: true,

@@ -199,6 +199,7 @@ export async function simulateMinutes(
     copies.run(stop),
   ]);
   let over = false;
+  // Why it ended is told where `running` is awaited, below.
   running.catch(() => undefined).finally(() => (over = true));
 
   const startMs = clock.now();

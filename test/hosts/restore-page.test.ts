@@ -17,7 +17,7 @@ import { bootHost, type Host } from "./host.ts";
 
 const page = readPage("docs/operating/restore.md");
 const pki = "/etc/kubernetes/pki";
-const environment = "export HOME=/root NODE_COMPILE_CACHE=/tmp/node; cd /root;";
+const environment = "export HOME=/srv/operator NODE_COMPILE_CACHE=/tmp/node; mkdir -p $HOME; cd;";
 
 let host: Host;
 let directory: string;
@@ -100,9 +100,9 @@ function hostsOf(code: string): object {
 
 async function configure(hosts: object): Promise<void> {
   const key = join(directory, "age.key");
-  if ((await host.run("test -e /root/age.key")).status !== 0) {
+  if ((await host.run("test -e /srv/operator/age.key")).status !== 0) {
     await runProgram(toolProgram("age-keygen"), ["-o", key]);
-    await host.write("/root/age.key", await readFile(key, "utf8"), "600");
+    await host.write("/srv/operator/age.key", await readFile(key, "utf8"), "600");
   }
   const recipient = /public key: (age1\w+)/.exec(await readFile(key, "utf8"))?.[1] ?? "";
   const config = {
@@ -113,7 +113,7 @@ async function configure(hosts: object): Promise<void> {
     },
     repository: {
       store: { directory: "/var/backups/etcd" },
-      encryption: { recipients: [recipient], identity: { file: "/root/age.key" } },
+      encryption: { recipients: [recipient], identity: { file: "/srv/operator/age.key" } },
     },
     schedules: [{ name: "hourly", cron: "0 * * * *" }],
     hosts,

@@ -151,6 +151,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
   const lost = new Set<string>();
   const everLost = new Set<string>();
   let away = false;
+  /** Of a cluster that somebody has made anew. */
+  let foreignId: bigint | undefined;
 
   const etcd = fakeEtcd({
     version: "3.6.16",
@@ -194,7 +196,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     const first = BigInt(planFacts().first.revision);
     if (revisions.new < first) revisions.new = options.expired === undefined ? first : first + 2n;
     if (generation === "new" && options.expired !== undefined) script.version = options.expired;
-    script.clusterId = clusterIdOf[generation];
+    script.clusterId = foreignId ?? clusterIdOf[generation];
     script.revision = revisions[generation];
     script.compactRevision = generation === "new" ? first : 4000n;
     script.quorum = hasQuorum() !== undefined;
@@ -651,6 +653,8 @@ export async function openModel(options: ModelOptions, scratch: string) {
     },
     /** A client that nobody has listed begins to talk to etcd, or ends; it talks to those that are deaf, if any are. */
     talk: (does: boolean): void => void (strangerTalks = does),
+    /** From here on another cluster answers where the members are. */
+    makeAnew: (clusterId: bigint): void => void (foreignId = clusterId),
     /** The store stops answering, or answers again. */
     storeAway: (is: boolean): void => void (storeIsAway = is),
     /** The lock, as other processes see it. */

@@ -19,7 +19,7 @@ test("API servers are stopped first and started last, controllers around them, e
       "lock",
       "fetch",
       "build",
-      "safety-backup",
+      "safety-backup (place)",
       "place.h1 (place)",
       "place.h2 (place)",
       "place.h3 (place)",

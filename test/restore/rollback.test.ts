@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { Fault } from "../../src/faults.ts";
+import { acquireLock } from "../../src/repository/lock.ts";
 import type { Source } from "../../src/restore/source.ts";
 import { openModel, openScratch, type Model, type ModelOptions } from "./model.ts";
 
@@ -49,6 +50,39 @@ test("a restore that is done is not taken back once a member has gone or was sta
   expect(refused).toBeInstanceOf(Fault);
   expect(refused).toMatchObject({ code: "rollback-too-late" });
   expect(model.tree()).toEqual(before);
+});
+
+test("a restore that is done is not taken back where another cluster answers by now", async () => {
+  using scratch = openScratch();
+  const model = await dieAt({ members: 1 }, "healthy after done", scratch.directory);
+  model.makeAnew(4711n);
+  const before = model.tree();
+  expect(await model.process("rollback")).toMatchObject({
+    code: "rollback-too-late",
+    message: expect.stringContaining("another cluster answers at ") as string,
+  });
+  expect(model.tree()).toEqual(before);
+});
+
+test("while another operation holds the lock, a restore that was killed neither goes on nor back, and either works afterwards", async () => {
+  for (const mode of ["resume", "rollback"] as const) {
+    using scratch = openScratch();
+    // Released, as somebody would who believes that the process is gone for good.
+    const model = await dieAt({ members: 1, repository: true }, "swap.h1 after perform", scratch.directory);
+    const { id } = model.plan;
+    await using own = await acquireLock(model.lock, "restore", false, signal, id);
+    await own[Symbol.asyncDispose]();
+    const before = model.tree();
+    {
+      await using _other = await acquireLock(model.lock, "defragment", false, signal);
+      expect(await model.process(mode), mode).toMatchObject({
+        message: expect.stringContaining("defragment") as string,
+      });
+      expect(model.tree()).toEqual(before);
+    }
+    expect(await model.process(mode), mode).toMatchObject({ kind: mode === "resume" ? "done" : "rolled-back" });
+    model.mustBe(mode === "resume" ? "new" : "old", mode === "resume" ? "done" : "rolled-back");
+  }
 });
 
 test("the way back needs neither the backup nor its key, nor a store that answers", async () => {
