@@ -88,6 +88,7 @@ export async function openRestore(
     builder: openBuilder(parts.builder, () =>
       openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
     ),
+    wal: { read: readWal },
     survey: (path, signal) => runTask({ kind: "survey-kubernetes", path }, signal),
     workDirectory: workDirectoryOf(config, parts.id),
   };

@@ -11,11 +11,9 @@ import {
 import { corrupt, foreign } from "./corrupt.ts";
 import type { SnapshotAlarm } from "./facts.ts";
 import { openDatabaseFile } from "./file.ts";
+import { lastRevisionOf } from "./last.ts";
 import { readMeta } from "./meta.ts";
 import { Pager } from "./pager.ts";
-import { Row } from "./row.ts";
-import { revisionOf } from "./sample.ts";
-import { seekLast } from "./seek.ts";
 import { smallRows } from "./small-rows.ts";
 import { walkBucket, type Visitor } from "./walk.ts";
 
@@ -94,13 +92,7 @@ export function inspectDatabase(path: string): DatabaseContents {
       (knownBuckets.has(name) ? buckets : otherBuckets).push(name);
       const visitor = visitors[name];
       if (visitor !== undefined) walkBucket(pager, bucket, level, visitor);
-      if (name !== "key") return;
-      // A pager of its own: this one holds the page that is being walked.
-      const last = seekLast(new Pager(file, meta), bucket, afterAllRevisions);
-      if (last === undefined) return;
-      const row = new Row();
-      row.decode(last.page, last.keyAt, last.keyBytes, last.valueAt, last.valueBytes);
-      lastRevision = revisionOf(row.mainHigh, row.mainLow);
+      if (name === "key") lastRevision = lastRevisionOf(file, meta, bucket);
     },
   });
   for (const needed of ["key", "meta"]) {
@@ -122,8 +114,6 @@ export function inspectDatabase(path: string): DatabaseContents {
     usedBytes: meta.pages * meta.pageBytes,
   };
 }
-
-const afterAllRevisions = Buffer.alloc(18, 0xff);
 
 function nameOf(row: SmallRow): string {
   return row.key.toString("latin1");

@@ -155,9 +155,10 @@ class WalReader {
 
   #entry(fields: readonly Field[], what: string): void {
     const index = integerOf(fields, 3);
-    // A new leader's entries take the place of those that were never committed; none is left out.
-    const highest = (this.#lastIndex ?? index - 1n) + 1n;
-    if (index > highest || (this.#lastIndex === undefined && this.#from === 0n && index > 1n)) {
+    // A new leader's entries take the place of those that were never committed; none is left out, but for those that a snapshot of the leader stands for.
+    const first = this.#from === 0n ? 1n : index;
+    const highest = this.#snapshots.reduce((a, b) => (b + 1n > a ? b + 1n : a), (this.#lastIndex ?? first - 1n) + 1n);
+    if (index > highest) {
       throw new Fault("datadir-damaged", `${what} is entry ${index}, and those before it are missing`);
     }
     this.#lastIndex = index;

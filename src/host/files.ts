@@ -45,6 +45,19 @@ export async function readSmall(path: string, maxBytes: number): Promise<Uint8Ar
   throw new Fault("host-failed", `${path} has more than ${buffer.length - 1} bytes`);
 }
 
+/** From an offset on, fewer where the file ends before. */
+export async function readPart(path: string, offsetBytes: number, bytes: number): Promise<Uint8Array> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const buffer = Buffer.alloc(bytes);
+  let length = 0;
+  while (length < bytes) {
+    const { bytesRead } = await file.read(buffer, length, bytes - length, offsetBytes + length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return buffer.subarray(0, length);
+}
+
 export async function writeDurably(path: string, bytes: Uint8Array, options: WriteOptions): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.etcd-lifeboat-new`);
   await rm(temporary, { force: true });

@@ -50,6 +50,8 @@ export interface Host {
     options: ReceiveOptions,
     signal: AbortSignal,
   ): Promise<void>;
+  /** The bytes of a file from an offset on, of a large one also: fewer where it ends before, none past its end. `host-missing` when it is not there. */
+  readAt(path: string, offsetBytes: number, bytes: number, signal: AbortSignal): Promise<Uint8Array>;
   /** Streams a file from the host; `host-missing` when it is not there. */
   send(path: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Removes a tree; resolves when it is not there. For clean-up and for what we made ourselves; refuses a mount point and `/`. */

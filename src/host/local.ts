@@ -9,6 +9,7 @@ import {
   makeDirectoryDurably,
   mountsBelow,
   namesIn,
+  readPart,
   readSmall,
   removeDurably,
   removeTreeDurably,
@@ -81,6 +82,8 @@ export function openLocalHost(name: string): Host {
         };
         await receiveTree(directory, files, options, label, signal);
       }),
+    readAt: async (path, offsetBytes, bytes, signal) =>
+      await at("read", path, signal, () => readPart(path, offsetBytes, bytes)),
     async *send(path, signal) {
       checkPath(name, path);
       const chunks = readChunks(path, signal);

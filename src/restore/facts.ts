@@ -145,6 +145,20 @@ export interface EtcdHostFacts {
   /** The new data is built by this machine on the file system of the data directory, or of the WAL, before a copy of it is brought there. */
   readonly builtOnDisk: boolean;
   readonly builtOnWalDisk: boolean;
+  /** How far its data has come, where its etcd does not run; undefined where it does, or has no data. */
+  readonly stopped?: StoppedFacts | undefined;
+}
+
+/** What the files of a member say that does not run. */
+export interface StoppedFacts {
+  /** Of its database; undefined where that cannot be read. */
+  readonly revision: bigint | undefined;
+  /** Entries of its log that its database lacks, committed or not, each of which may stand for one more revision. */
+  readonly logEntries: bigint;
+  /** Milliseconds since 1970 at which they were written last. */
+  readonly writtenMs: number;
+  /** What could not be read, and what that means; empty where all is well. */
+  readonly broken: readonly string[];
 }
 
 export interface ServiceFacts {

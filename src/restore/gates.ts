@@ -202,6 +202,8 @@ function judgeHost(
       hint: "mend the name service, or name it in /etc/hosts: members that do not find each other never agree on a leader",
     });
   }
+  for (const what of host.etcd?.stopped?.broken ?? [])
+    warnings.push(`${host.etcd?.member ?? ""} does not run on ${host.name}, and ${what}`);
   if (host.etcd !== undefined) judgeDirectories(host.name, host.etcd, facts, describe, { refusals, warnings });
 }
 
@@ -324,12 +326,24 @@ function tellRoom(
   });
 }
 
+/** What members that do not run have in their files: nobody else may know of it. */
+function seenOnHosts(hosts: readonly HostFacts[]): readonly { revision: bigint; seenMs: number; what: string }[] {
+  return hosts.flatMap(({ name, etcd }) => {
+    const { revision, logEntries = 0n, writtenMs = 0 } = etcd?.stopped ?? {};
+    if (etcd === undefined || revision === undefined) return [];
+    const log = logEntries > 0n ? ` and at most ${logEntries} more in its log` : "";
+    const what = `the stopped member ${etcd.member} on ${name} (${revision} in its database${log})`;
+    return [{ revision: revision + logEntries, seenMs: writtenMs, what }];
+  });
+}
+
 /** Above everything that was ever seen, with room for what nobody saw. */
-function firstRevision({ source, live, highWater, nowMs }: RestoreFacts, describe: Describe): FirstRevision {
+function firstRevision({ source, live, highWater, hosts, nowMs }: RestoreFacts, describe: Describe): FirstRevision {
   const seen = [
     { revision: source.revision, seenMs: source.takenMs ?? nowMs, what: source.name },
     ...highWater.map((one) => ({ ...one, what: one.backup })),
     ...(live === undefined ? [] : [{ revision: live.highestRevision, seenMs: nowMs, what: "the running cluster" }]),
+    ...seenOnHosts(hosts),
   ];
   const [start] = seen;
   if (start === undefined) throw new Error("there is always a source");

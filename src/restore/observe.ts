@@ -16,6 +16,7 @@ import type {
   SourceFacts,
 } from "./facts.ts";
 import type { OpenHost, RestoreDependencies } from "./restore.ts";
+import { readStopped } from "./stopped.ts";
 
 /** Looks at everything that a plan depends on, and changes nothing. Hosts and members that do not answer are facts, too. */
 export async function observeRestore(
@@ -27,7 +28,7 @@ export async function observeRestore(
   const building = await placeOf(deps.workDirectory);
   const [live, hosts, lockedOut] = await Promise.all([
     observeLive(deps, signal),
-    Promise.all(deps.hosts.map((host) => observeHost(host, deps.clock, building, signal))),
+    Promise.all(deps.hosts.map(async (host) => await withStopped(deps, host, building, signal))),
     observeLock(deps, signal),
   ]);
   const configured = deps.hosts.flatMap(({ etcd }) => etcd?.peerUrls ?? []);
@@ -142,6 +143,25 @@ export async function placeOf(directory: string): Promise<Place | undefined> {
   } catch (error) {
     if (error instanceof Error && "code" in error) return undefined;
     throw error;
+  }
+}
+
+/** A host with what its member left behind, where that does not run. */
+async function withStopped(
+  { clock, wal }: RestoreDependencies,
+  open: OpenHost,
+  building: Place | undefined,
+  signal: AbortSignal,
+): Promise<HostFacts> {
+  const facts = await observeHost(open, clock, building, signal);
+  if (facts.etcd === undefined || facts.etcd.service.running) return facts;
+  try {
+    return { ...facts, etcd: { ...facts.etcd, stopped: await readStopped(open, wal, signal) } };
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    const broken = [`its files cannot be looked at, so what it had reached is not known: ${error.message}`];
+    const { writtenMs = clock.now() } = facts.etcd;
+    return { ...facts, etcd: { ...facts.etcd, stopped: { revision: undefined, logEntries: 0n, writtenMs, broken } } };
   }
 }
 

@@ -33,6 +33,7 @@ export function planRestore(facts: RestoreFacts, request: RestoreRequest, prefli
       ...hook("before-stop-etcd"),
       ...carriers.map((carrier) => stopEtcd(carrier)),
       ...hook("after-stop-etcd"),
+      revisionStep(preflight),
       ...(request.lineage === undefined ? [] : [lineageStep(request.lineage)]),
       ...carriers.map((carrier) => swapStep(carrier, request.id)),
       ...hook("before-start-etcd"),
@@ -209,6 +210,18 @@ function stopEtcd({ target, etcd }: Carrier): RunbookStep {
     args: { data: etcd.dataDirectory, wasRunning: etcd.service.running, boots: etcd.service.boots },
     holdsUntil: `start-etcd.${target.host}`,
     expectedMs: 8_000,
+  };
+}
+
+/** Members that could not be asked, and writes since the plan: their own files tell. */
+function revisionStep({ first }: Preflight): RunbookStep {
+  return {
+    id: "revision",
+    kind: "revision",
+    phase: "replace",
+    title: `no stopped member has come to revision ${first.revision}, at which the restored cluster starts`,
+    args: {},
+    harmless: true,
   };
 }
 

@@ -1,7 +1,7 @@
 import type { KubernetesFacts } from "../bolt/kubernetes.ts";
 import type { Clock } from "../clock.ts";
 import type { ObserveOptions } from "../cluster/observe.ts";
-import type { DataDirectoryBuilder } from "../datadir/datadir.ts";
+import type { DataDirectoryBuilder, WalTools } from "../datadir/datadir.ts";
 import type { Etcd } from "../etcd/etcd.ts";
 import type { Emit } from "../events.ts";
 import type { Host } from "../host/host.ts";
@@ -56,6 +56,8 @@ export interface HostDependencies {
 export interface RestoreDependencies extends HostDependencies {
   readonly source: Source;
   readonly builder: DataDirectoryBuilder;
+  /** Reads the log of a member that does not run. */
+  readonly wal: Pick<WalTools, "read">;
   /** Reads what a database, given by its path, holds of Kubernetes. */
   readonly survey: (path: string, signal: AbortSignal) => Promise<KubernetesFacts>;
   /** A directory of ours for this operation: the fetched database and what is built of it. Made when it is first needed. */

@@ -10,6 +10,7 @@ import {
   unlockStep,
 } from "./cluster-steps.ts";
 import { buildStep, fetchStep, noted, placeStep, swapStep } from "./data-steps.ts";
+import { revisionStep } from "./revision-step.ts";
 import { startEtcd, startService, stopEtcd, stopService, textOf } from "./service-steps.ts";
 import type { RestoreWork } from "./work.ts";
 
@@ -24,6 +25,7 @@ export function restoreSteps(work: RestoreWork): Readonly<Record<string, StepHan
     "stop-service": stopService(work),
     quiet: quietStep(work),
     "stop-etcd": stopEtcd(work),
+    revision: revisionStep(work),
     lineage: lineageStep(work),
     swap: swapStep(work),
     "start-etcd": startEtcd(work),

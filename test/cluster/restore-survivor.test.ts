@@ -1,7 +1,10 @@
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { Etcd3 } from "etcd3";
 import { expect, test } from "vitest";
+import { lifeboatBuilder } from "../../src/datadir/lifeboat.ts";
 import { commandsIn, readPage } from "../docs/pages.ts";
+import { layMember } from "./lay.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
 import { ended, quick, slow } from "./restoring.ts";
 import { etcdProgram } from "./servers.ts";
@@ -89,3 +92,49 @@ test("a log that nothing here can apply is a refusal with the number of entries 
     /the database of etcd1 ends at entry \d+ of its log, which goes on to \d+, .*not applied: no etcd 3\.4/,
   );
 });
+
+/** Somebody restores by hand, further up than any rate of writes: neither the repository nor a journal knows of it. */
+async function restoreByHand({ cluster, command }: Restorable, bump: bigint): Promise<void> {
+  const never = new AbortController().signal;
+  const { members } = cluster;
+  await Promise.all(members.map(async ({ name }) => await command(name, "stop")));
+  const work = join(cluster.directory, "by-hand");
+  await mkdir(work);
+  const planned = members.map(({ name, peerUrl }) => ({ name, peerUrls: [peerUrl] }));
+  const database = join(members[0]?.dataDirectory ?? "", "member/snap/db");
+  const request = { minor: "3.6", token: "by-hand", members: planned, bump } as const;
+  const built = await lifeboatBuilder().build(database, work, request, never);
+  for (const { name, dataDirectory } of members) {
+    await rm(join(dataDirectory, "member"), { recursive: true });
+    await layMember(built, name, dataDirectory);
+  }
+  await Promise.all(members.map(async ({ name }) => await command(name, "start")));
+}
+
+test(
+  "when all members died, the first revision is above what their own files say, which nobody else knows",
+  slow,
+  async () => {
+    await using site = await openRestorable({ minor: "3.6", members: 3, flags: lazy });
+    const { cluster } = site;
+    ended(await site.site.run(["backup"]), 0);
+    await restoreByHand(site, 5_000_000_000n);
+    await cluster.put("back", "by hand");
+    const client = new Etcd3({ hosts: [...cluster.endpoints] });
+    for (let round = 0; round < 30; round += 1)
+      await Promise.all(Array.from({ length: 100 }, async (_, key) => await client.put(`key${key}`).value(`${round}`)));
+    client.close();
+    const last = await cluster.revision();
+    await Promise.all(cluster.members.map(({ name }) => kill(site, name)));
+    const planned = ended(await site.site.run(["restore", "--plan"]), 0);
+    const said =
+      /starts at revision (\d+), above revision (\d+) of the stopped member etcd\d on h\d \((\d+) in its database and at most (\d+) more in its log\)/;
+    const [first = 0n, seen = 0n, database = 0n, log = 0n] = (said.exec(planned) ?? []).slice(1).map(BigInt);
+    expect(seen, planned).toBe(database + log);
+    expect(seen).toBeGreaterThanOrEqual(last);
+    expect(first).toBeGreaterThan(seen);
+    // What was written since is in the logs alone, and an hour of writes would not come near it.
+    expect(log).toBeGreaterThan(3_000n);
+    expect(database).toBeGreaterThan(5_000_000_000n);
+  },
+);

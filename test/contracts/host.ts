@@ -365,6 +365,24 @@ export function hostContract(name: string, open: () => Promise<OpenedHost>): voi
       });
     });
 
+    describe("readAt", () => {
+      test("gives a part of a file, less where it ends before, and nothing past its end", async () => {
+        const path = fresh();
+        await host.writeFile(path, Buffer.alloc(3_000_000, "abc"), plain, signal);
+        const part = async (offset: number, bytes: number): Promise<string> =>
+          Buffer.from(await host.readAt(path, offset, bytes, signal)).toString();
+        expect(await part(2, 5)).toBe("cabca");
+        expect((await part(1, 2_000_000)).length).toBe(2_000_000);
+        expect(await part(2_999_998, 100)).toBe("bc");
+        expect(await part(3_000_000, 100)).toBe("");
+        expect(await part(4_000_000, 100)).toBe("");
+      });
+
+      test("says that a file is not there", async () => {
+        await expectFault(host.readAt(fresh(), 0, 1, signal), "host-missing");
+      });
+    });
+
     describe("removeTree", () => {
       test("removes a tree and leaves nothing beside it", async () => {
         const path = fresh();

@@ -3,61 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { crc32c } from "../../src/crc32c.ts";
 import { message } from "../../src/datadir/proto.ts";
 import type { WalFacts, WalFile } from "../../src/datadir/datadir.ts";
 import { readWal, walFilesIn } from "../../src/datadir/read-wal.ts";
 import { encodeCommit } from "../../src/datadir/wal.ts";
 import { never } from "./rig.ts";
-
-/** A WAL that is written record by record, as etcd frames them; the offset of each record is known. */
-function writer(crc = 0): {
-  readonly bytes: () => Buffer;
-  readonly starts: readonly number[];
-  readonly crc: () => number;
-  readonly add: (type: bigint, data?: Buffer) => void;
-} {
-  const frames: Buffer[] = [];
-  const starts: number[] = [];
-  let sum = crc;
-  let at = 0;
-  return {
-    starts,
-    bytes: () => Buffer.concat(frames),
-    crc: () => sum,
-    add(type, data) {
-      if (data !== undefined) sum = crc32c(data, sum);
-      const record = message([1, type], [2, BigInt(sum)], ...(data === undefined ? [] : [[3, data] as const]));
-      const padding = (8 - (record.length % 8)) % 8;
-      const head = Buffer.alloc(8);
-      head.writeBigUInt64LE(BigInt(record.length) + (padding === 0 ? 0n : BigInt(0x80 | padding) << 56n));
-      starts.push(at);
-      const frame = Buffer.concat([head, record, Buffer.alloc(padding)]);
-      at += frame.length;
-      frames.push(frame);
-    },
-  };
-}
-
-const [metadata, entry, state, crc, snapshot] = [1n, 2n, 3n, 4n, 5n];
-const whose = message([1, 7n], [2, 9n]);
-
-function entryOf(index: bigint, term: bigint, bytes = 10): Buffer {
-  return message([1, 0n], [2, term], [3, index], [4, Buffer.alloc(bytes, 0xab)]);
-}
-
-/** An ordinary WAL of so many entries in term 2. */
-function ordinary(entries: number, bytes?: number): ReturnType<typeof writer> {
-  const wal = writer();
-  wal.add(crc);
-  wal.add(metadata, whose);
-  wal.add(snapshot, message([1, 0n], [2, 0n]));
-  for (let index = 1; index <= entries; index++) {
-    wal.add(entry, entryOf(BigInt(index), 2n, bytes));
-    wal.add(state, message([1, 2n], [2, 7n], [3, BigInt(index)]));
-  }
-  return wal;
-}
+import { crc, entry, entryOf, metadata, ordinary, snapshot, state, whose, writer } from "./write-wal.ts";
 
 function files(...contents: readonly Buffer[]): WalFile[] {
   return contents.map((bytes, number) => ({
@@ -179,6 +130,16 @@ test("entries that are missing are damage", async () => {
   const wal = ordinary(2);
   wal.add(entry, entryOf(4n, 2n));
   await expect(read(wal.bytes())).rejects.toThrow("is entry 4");
+});
+
+test("entries that a snapshot of the leader stands for are not missing", async () => {
+  const wal = ordinary(2);
+  wal.add(snapshot, message([1, 40n], [2, 2n]));
+  wal.add(entry, entryOf(41n, 2n));
+  wal.add(state, message([1, 2n], [2, 7n], [3, 41n]));
+  expect(await read(wal.bytes())).toMatchObject({ lastIndex: 41n, snapshotIndex: 40n });
+  wal.add(entry, entryOf(43n, 2n));
+  await expect(read(wal.bytes())).rejects.toThrow("is entry 43");
 });
 
 test("a record that claims gigabytes is not waited for", async () => {

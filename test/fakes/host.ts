@@ -265,6 +265,13 @@ export function fakeHost(name: string): FakeHost {
       taken();
       move(part, directory);
     },
+    readAt: async (path, offsetBytes, bytes, signal) =>
+      await call("readAt", [path], signal, () => {
+        check(path);
+        const node = nodes.get(path);
+        if (node?.kind !== "file") throw fault("host-missing", `there is no file ${path}`);
+        return node.bytes.slice(offsetBytes, offsetBytes + bytes);
+      }),
     async *send(path, signal) {
       check(path);
       await call("send", [path], signal, () => undefined);

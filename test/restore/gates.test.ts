@@ -136,6 +136,32 @@ suite("the first revision", () => {
     expect(first.why).toContain("above revision 1000005000 of the restore 01X");
   });
 
+  test("is above what a member that does not run has in its files, its log included, and names it", () => {
+    const [first, second, ...others] = restoreFacts().hosts;
+    const stopped = { revision: 8_000_000_000n, logEntries: 20n, writtenMs: nowMs - 60_000, broken: [] };
+    const hosts = [
+      { ...first!, etcd: etcdOn("m1", { stopped: { ...stopped, logEntries: 0n } }) },
+      { ...second!, etcd: etcdOn("m2", { stopped }) },
+      ...others,
+    ];
+    const judged = judge({ live: undefined, hosts });
+    expect(judged.first.revision).toBe(9_000_000_020n);
+    expect(judged.first.why).toContain(
+      "above revision 8000000020 of the stopped member m2 on h2 (8000000000 in its database and at most 20 more in its log), seen 2026-11-21T11:59:00",
+    );
+    expect(judged.refusals).toEqual([]);
+  });
+
+  test("does without what cannot be read of a stopped member, and the plan says so", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const broken = ["its database cannot be read, so what it had reached is not known: page 7: no"];
+    const stopped = { revision: undefined, logEntries: 0n, writtenMs: nowMs, broken };
+    const judged = judge({ hosts: [{ ...first!, etcd: etcdOn("m1", { stopped }) }, ...others] });
+    expect(judged.first.revision).toBe(1_000_009_000n);
+    expect(judged.refusals).toEqual([]);
+    expect(judged.warnings).toContain(`m1 does not run on h1, and ${broken[0]}`);
+  });
+
   test("grows with the time in which nobody looked", () => {
     const days30 = 30 * 86_400;
     const highWater = { revision: 8000n, seenMs: nowMs - days30 * 1000, backup: "newest" };

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../src/clock.ts";
+import { readWal } from "../../src/datadir/read-wal.ts";
 import type { Etcd } from "../../src/etcd/etcd.ts";
 import type { LifeboatEvent } from "../../src/events.ts";
 import { Fault, throwIfAborted } from "../../src/faults.ts";
@@ -521,6 +522,7 @@ export async function openModel(options: ModelOptions, scratch: string) {
     },
     survey: async () =>
       await Promise.resolve({ objects: 0, masterLeases: [], leases: [], nodeLeases: 0, encrypted: [] }),
+    wal: { read: readWal },
     workDirectory: join(scratch, "work"),
     repository:
       options.repository === true

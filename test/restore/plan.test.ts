@@ -33,6 +33,7 @@ test("API servers are stopped first and started last, controllers around them, e
       "stop-etcd.h1 (stop-etcd)",
       "stop-etcd.h2 (stop-etcd)",
       "stop-etcd.h3 (stop-etcd)",
+      "revision",
       "lineage",
       "swap.h1 (swap)",
       "swap.h2 (swap)",
