@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
@@ -151,7 +152,15 @@ function openService(
 ): Service {
   switch (way.kind) {
     case "command":
-      return openCommandService(host, { ...way, name, role, stateDirectory, environmentFile, redact: redactWhole });
+      return openCommandService(host, {
+        ...way,
+        name,
+        role,
+        stateDirectory,
+        environmentFile,
+        redact: redactWhole,
+        digest: (text) => createHash("sha256").update(text).digest("hex").slice(0, 8),
+      });
     case "systemd":
       return openSystemdService(host, {
         name,

@@ -1,5 +1,5 @@
 import type { HostFacts } from "../restore/facts.ts";
-import { judgePlaces } from "../restore/gates.ts";
+import { judgeAway, judgePlaces } from "../restore/gates.ts";
 import type { RejoinFacts, RejoinRequest, SeenMember } from "./facts.ts";
 
 /** What must hold before one member is taken out and joined anew. Pure: facts in, refusals and warnings out. */
@@ -117,10 +117,9 @@ function judgeHost(facts: RejoinFacts, request: RejoinRequest, { refusals, warni
     });
     return;
   }
-  if (host.fault !== undefined || host.etcd === undefined) {
-    refusals.push({ message: `host ${host.name} cannot be reached: ${host.fault ?? ""}`, hint: "bring it back first" });
-    return;
-  }
+  const away = judgeAway(host);
+  if (away !== undefined) refusals.push(away);
+  if (host.etcd === undefined) return;
   if ("fault" in facts.joining) refusals.push({ message: facts.joining.fault, hint: facts.joining.hint });
   judgeEtcd({ ...host, etcd: host.etcd }, facts, request, { refusals, warnings });
   const near = host.services.filter(({ running }) => running).map(({ name }) => name);

@@ -28,7 +28,12 @@ export function planRejoin(
       ...at,
       ...step(`stop-etcd.${host.name}`, "replace", `etcd on ${host.name} is stopped and stays so`),
       kind: "stop-etcd",
-      args: { data: etcd.dataDirectory, wasRunning: etcd.service.running, boots: etcd.service.boots },
+      args: {
+        data: etcd.dataDirectory,
+        way: etcd.service.way,
+        wasRunning: etcd.service.running,
+        boots: etcd.service.boots,
+      },
       holdsUntil: `start-etcd.${host.name}`,
     },
     {

@@ -37,12 +37,16 @@ export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependen
 
 function differenceOf(
   name: string,
-  { data, wal, service }: JournalRecord["plan"]["steps"][number]["args"],
+  { data, wal, service, way, oldName }: JournalRecord["plan"]["steps"][number]["args"],
   open: OpenHost | undefined,
 ): { readonly what: string; readonly key: string } | undefined {
   if (open === undefined) return { what: `the configuration has no host ${name}`, key: `hosts.${name}` };
-  if (typeof service === "string" && !open.services.some((one) => one.service.name === service))
-    return { what: `the configuration has no ${service} on ${name}`, key: `hosts.${name}.services` };
+  if (typeof service === "string") {
+    const key = `hosts.${name}.services`;
+    const found = open.services.find((one) => one.service.name === service)?.service;
+    if (found === undefined) return { what: `the configuration has no ${service} on ${name}`, key };
+    return anotherWay(`${service} on ${name}`, way, found.description, key);
+  }
   if (typeof data !== "string") return undefined;
   const { etcd } = open;
   if (etcd === undefined) return { what: `the configuration has no member on ${name}`, key: `hosts.${name}.etcd` };
@@ -50,9 +54,22 @@ function differenceOf(
     const what = `the data of ${name} is in ${data}, and not in ${etcd.dataDirectory}`;
     return { what, key: `hosts.${name}.etcd.dataDirectory` };
   }
-  if (typeof wal === "string" && etcd.walDirectory !== wal) {
-    const what = `the log of ${name} is in ${wal}, and not in ${etcd.walDirectory ?? data}`;
+  // Only steps that move it name the log's directory, where it has one.
+  if (oldName !== undefined && etcd.walDirectory !== wal) {
+    const planned = typeof wal === "string" ? wal : `${data}/member/wal`;
+    const what = `the log of ${name} is in ${planned}, and not in ${etcd.walDirectory ?? `${data}/member/wal`}`;
     return { what, key: `hosts.${name}.etcd.walDirectory` };
   }
-  return undefined;
+  return anotherWay(`etcd on ${name}`, way, etcd.service.description, `hosts.${name}.etcd.service`);
+}
+
+/** What was held in one way is not released in another, and would stay down for ever. */
+function anotherWay(
+  service: string,
+  planned: unknown,
+  now: string,
+  key: string,
+): { readonly what: string; readonly key: string } | undefined {
+  if (typeof planned !== "string" || planned === now) return undefined;
+  return { what: `${service} was run as ${planned}, and the configuration now says ${now}`, key };
 }

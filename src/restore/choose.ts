@@ -24,7 +24,10 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
   const carriers = facts.hosts.flatMap((host) =>
     host.etcd === undefined ? [] : [{ host: host.name, member: host.etcd.member }],
   );
+  // Of a host that could not be looked at nobody knows here which member it carries; that it could not is a refusal of its own.
+  const isUnseen = facts.hosts.some(({ fault }) => fault !== undefined);
   if (carriers.length === 0) {
+    if (isUnseen) return [];
     refusals.push({
       message: "no host of the configuration carries an etcd member",
       hint: "describe each host under hosts.NAME.etcd",
@@ -40,7 +43,7 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
         `${from} has a member at ${peerUrls.join(", ")} that was added and has never started: it is restored only if a host of the configuration carries it`,
       );
     }
-    if (name === "" || names.has(name)) continue;
+    if (name === "" || names.has(name) || isUnseen) continue;
     refusals.push({
       message: `${from} has a member "${name}", and no host of the configuration carries it`,
       hint: `describe its host under hosts.NAME.etcd with member: ${name}, or remove the member from the cluster first`,

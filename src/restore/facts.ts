@@ -106,8 +106,10 @@ export interface HighWater {
 /** A host of the configuration as it was found. */
 export interface HostFacts {
   readonly name: string;
-  /** Why it cannot be reached; everything else about it is unknown then. */
+  /** Why it cannot be reached, or what runs there cannot be told; everything else about it is unknown then. */
   readonly fault: string | undefined;
+  /** What helps, where the host itself answered. */
+  readonly remedy?: string | undefined;
   readonly bootId: string;
   readonly etcd: EtcdHostFacts | undefined;
   /** In the order in which they are stopped. */
@@ -138,6 +140,8 @@ export interface EtcdHostFacts {
   readonly mountsInside: readonly string[];
   /** The data directory, `member` and what etcd keeps in it, where one is a symbolic link. */
   readonly links: readonly { readonly path: string; readonly target: string }[];
+  /** What its service itself gives etcd; undefined where that cannot be read. */
+  readonly settings: SettingsFacts | undefined;
   /** Its etcd runs and can be seen, and does not have `member/snap/db` open: it works in another directory. */
   readonly servesElsewhere: boolean;
   /** Data and WAL share a file system. */
@@ -161,9 +165,31 @@ export interface StoppedFacts {
   readonly broken: readonly string[];
 }
 
+/** What a service starts etcd with, beside what the configuration says of the same. */
+export interface SettingsFacts {
+  /** Where it is written, such as the path of a manifest. */
+  readonly from: string;
+  readonly name: string | undefined;
+  readonly data: PlaceFacts;
+  /** Undefined: in the data directory. */
+  readonly wal: PlaceFacts | undefined;
+  readonly forceNewCluster: boolean;
+}
+
+export interface PlaceFacts {
+  /** As etcd itself calls it. */
+  readonly inside: string;
+  /** Where that is on the host; undefined where it is gone with a container. */
+  readonly onHost: string | undefined;
+  /** It is the very directory of the configuration, by whatever path. */
+  readonly isConfigured: boolean;
+}
+
 export interface ServiceFacts {
   readonly name: string;
   readonly role: "etcd" | "api-server" | "controller" | "client";
+  /** How it is run, such as `etcd.service`; another text for another way. */
+  readonly way: string;
   readonly running: boolean;
   /** The operation that holds it. */
   readonly heldBy: string | undefined;

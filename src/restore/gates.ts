@@ -170,11 +170,9 @@ function judgeHost(
   describe: Describe,
   { refusals, warnings }: Notes,
 ): void {
-  if (host.fault !== undefined) {
-    refusals.push({
-      message: `host ${host.name} cannot be reached: ${host.fault}`,
-      hint: "a restore needs every host of the configuration; bring it back, or take it out of hosts and remove its member",
-    });
+  const away = judgeAway(host);
+  if (away !== undefined) {
+    refusals.push(away);
     return;
   }
   for (const service of host.services) if (service.heldBy === undefined) sayStart(host.name, service, warnings);
@@ -205,6 +203,16 @@ function judgeHost(
   for (const what of host.etcd?.stopped?.broken ?? [])
     warnings.push(`${host.etcd?.member ?? ""} does not run on ${host.name}, and ${what}`);
   if (host.etcd !== undefined) judgeDirectories(host.name, host.etcd, facts, describe, { refusals, warnings });
+}
+
+/** A host of which nothing can be told: it does not answer, or what it answers can be read in two ways. */
+export function judgeAway({ name, fault, remedy }: HostFacts): Refusal | undefined {
+  if (fault === undefined) return undefined;
+  if (remedy !== undefined) return { message: `what runs on ${name} cannot be told: ${fault}`, hint: remedy };
+  return {
+    message: `host ${name} cannot be reached: ${fault}`,
+    hint: "an operation needs every host that it touches: bring it back, or take it out of hosts and remove its member",
+  };
 }
 
 function sayStart(host: string, service: ServiceFacts, warnings: string[]): void {
@@ -278,7 +286,7 @@ function judgeDirectories(
 /** What would make a rename of `member` move something else than the member's data, or less than all of it. */
 export function judgePlaces(host: string, etcd: EtcdHostFacts): readonly Refusal[] {
   const { dataDirectory, walDirectory, mountsInside, links } = etcd;
-  const found: Refusal[] = [];
+  const found: Refusal[] = [...judgeSettings(host, etcd)];
   for (const { path, target } of links) {
     found.push({
       message: `${path} of ${host} is a symbolic link to ${target}`,
@@ -308,6 +316,52 @@ interface Room {
   readonly needBytes: number;
   /** Of what is built on the same disk before. */
   readonly buildBytes: number;
+}
+
+/**
+ * Whether etcd is started where the data will be put. The directory of a static pod is the volume's hostPath, whatever --data-dir says; where nothing runs, its manifest
+ * alone tells.
+ */
+function judgeSettings(host: string, { member, walDirectory, settings }: EtcdHostFacts): readonly Refusal[] {
+  if (settings === undefined) return [];
+  const { from, name, data, wal, forceNewCluster } = settings;
+  const found: Refusal[] = [];
+  if (name !== undefined && name !== member) {
+    found.push({
+      message: `${from} of ${host} starts etcd as ${name}, and the configuration says that ${host} runs ${member}`,
+      hint: `correct hosts.${host}.etcd.member, or the host's manifests directory`,
+    });
+  }
+  for (const [place, what, key] of [
+    [data, "data", "dataDirectory"],
+    ...(wal === undefined ? [] : [[wal, "log", "walDirectory"] as const]),
+  ] as const) {
+    if (place.isConfigured) continue;
+    found.push(
+      place.onHost === undefined
+        ? {
+            message: `${from} of ${host} keeps etcd's ${what} in ${place.inside} of its container, on no hostPath: it is gone whenever the pod is`,
+            hint: `mount a hostPath volume at ${place.inside}; then plan again`,
+          }
+        : {
+            message: `${from} of ${host} keeps etcd's ${what} in ${place.onHost}, and not where the configuration says`,
+            hint: `set hosts.${host}.etcd.${key} to ${place.onHost}: the volume's hostPath counts, not what etcd calls it`,
+          },
+    );
+  }
+  if (wal === undefined && walDirectory !== undefined) {
+    found.push({
+      message: `${from} of ${host} gives etcd no --wal-dir, and the configuration says that its log is in ${walDirectory}`,
+      hint: `leave hosts.${host}.etcd.walDirectory out`,
+    });
+  }
+  if (forceNewCluster) {
+    found.push({
+      message: `${from} of ${host} starts etcd with --force-new-cluster: each time it would throw the other members out`,
+      hint: "take the flag out, as after any use of it; then plan again",
+    });
+  }
+  return found;
 }
 
 function tellRoom(

@@ -5,14 +5,16 @@ import { isFault } from "../faults.ts";
 import type { Host } from "../host/host.ts";
 import { closedGate, judgeLock } from "../repository/gates.ts";
 import { readLock } from "../repository/lock.ts";
-import type { Service } from "../service/service.ts";
+import type { EtcdPlace, Service } from "../service/service.ts";
 import type {
   EtcdHostFacts,
   HighWater,
   HostFacts,
   LiveFacts,
+  PlaceFacts,
   RestoreFacts,
   ServiceFacts,
+  SettingsFacts,
   SourceFacts,
 } from "./facts.ts";
 import type { OpenHost, RestoreDependencies } from "./restore.ts";
@@ -189,14 +191,15 @@ export async function observeHost(
     };
   } catch (error) {
     if (signal.aborted || !isFault(error)) throw error;
-    return { name: host.name, fault: error.message, bootId: "", etcd: undefined, services: [] };
+    const remedy = error.code === "host-unreachable" ? undefined : (error.hint ?? "look there");
+    return { name: host.name, fault: error.message, remedy, bootId: "", etcd: undefined, services: [] };
   }
 }
 
 async function observeService(service: Service, tellsReady: boolean, signal: AbortSignal): Promise<ServiceFacts> {
   const { running, heldBy, boots, detail } = await service.state(signal);
-  const { name, role, canHold } = service;
-  return { name, role, running, heldBy, canHold, boots, detail, tellsReady };
+  const { name, role, canHold, description } = service;
+  return { name, role, way: description, running, heldBy, canHold, boots, detail, tellsReady };
 }
 
 async function observeEtcd(
@@ -231,6 +234,7 @@ async function observeEtcd(
     links: [data, member, ...inner].flatMap((facts, index) =>
       facts?.target === undefined ? [] : [{ path: places[index] ?? "", target: facts.target }],
     ),
+    settings: await observeSettings(host, etcd, signal),
     servesElsewhere: service.running && (await servesElsewhere(host, `${dataDirectory}/member/snap/db`, clock, signal)),
     hasWal: wal?.some((name) => name.endsWith(".wal")) === true,
     writtenMs: database?.modifiedMs,
@@ -240,6 +244,36 @@ async function observeEtcd(
     builtOnDisk: room !== undefined && room.device === buildDevice,
     builtOnWalDisk: walRoom !== undefined && walRoom.device === buildDevice,
   };
+}
+
+async function observeSettings(
+  host: Host,
+  { service, dataDirectory, walDirectory }: NonNullable<OpenHost["etcd"]>,
+  signal: AbortSignal,
+): Promise<SettingsFacts | undefined> {
+  const given = await service.settings?.(signal);
+  if (given === undefined) return undefined;
+  const placed = async ({ inside, onHost }: EtcdPlace, configured: string | undefined): Promise<PlaceFacts> => {
+    const isConfigured =
+      onHost !== undefined && configured !== undefined && (await isSame(host, onHost, configured, signal));
+    return { inside, onHost, isConfigured };
+  };
+  const { from, name, data, wal, forceNewCluster } = given;
+  return {
+    from,
+    name,
+    data: await placed(data, dataDirectory),
+    wal: wal && (await placed(wal, walDirectory)),
+    forceNewCluster,
+  };
+}
+
+/** Whether two paths lead to one directory: the first may be a symbolic link, or below one. */
+async function isSame(host: Host, path: string, other: string, signal: AbortSignal): Promise<boolean> {
+  if (path === other) return true;
+  const [facts, wanted] = [await host.stat(path, signal), await host.stat(other, signal)];
+  if (facts === undefined || wanted === undefined) return false;
+  return facts.target === other || (facts.device === wanted.device && facts.inode === wanted.inode);
 }
 
 /** etcd opens its database first of all; one that has just been started, again and again perhaps, has not done so yet. */

@@ -160,6 +160,7 @@ function stopService({ host, service, rank }: Placed): RunbookStep {
     title: `${service.name} on ${host} is stopped and stays so`,
     args: {
       service: service.name,
+      way: service.way,
       wasRunning: service.running,
       runs: isToRun(service),
       boots: service.boots,
@@ -207,7 +208,12 @@ function stopEtcd({ target, etcd }: Carrier): RunbookStep {
     host: target.host,
     group: "stop-etcd",
     title: `etcd on ${target.host} is stopped and stays so`,
-    args: { data: etcd.dataDirectory, wasRunning: etcd.service.running, boots: etcd.service.boots },
+    args: {
+      data: etcd.dataDirectory,
+      way: etcd.service.way,
+      wasRunning: etcd.service.running,
+      boots: etcd.service.boots,
+    },
     holdsUntil: `start-etcd.${target.host}`,
     expectedMs: 8_000,
   };
@@ -374,6 +380,7 @@ export function fingerprint({ source, live, hosts }: RestoreFacts): JsonObject {
       etcd: etcd?.service.running ?? null,
       services: [...services, ...(etcd === undefined ? [] : [etcd.service])].map((service) => ({
         name: service.name,
+        way: service.way,
         // Whether it runs at this very moment is chance, while etcd is dead and everything above it falls over again and again.
         runs: isToRun(service),
         heldBy: service.heldBy ?? null,

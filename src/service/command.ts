@@ -25,13 +25,15 @@ export interface CommandServiceOptions {
   readonly timeoutMs: number;
   /** The text without what looks like a secret; absent: as it is. */
   readonly redact?: ((text: string) => string) | undefined;
+  /** A few characters, others for another text: arguments may hold secrets, and are told nowhere. */
+  readonly digest: (text: string) => string;
   /** Directory of ours on the host: which operation holds it is written there. */
   readonly stateDirectory: string;
 }
 
 /** A service that is run by commands of its site. It can be held where they disable and enable it. */
 export function openCommandService(host: Host, options: CommandServiceOptions): Service {
-  const { name, role, start, stop, probe, disable, enable, join, timeoutMs } = options;
+  const { name, role, start, stop, probe, disable, enable, join, timeoutMs, digest } = options;
   // What is cut first can no longer be known for a secret.
   const clean = (text: string, length: number): string => (options.redact?.(text) ?? text).trim().slice(0, length);
   const run = async (argv: Argv, signal: AbortSignal, keepGroup = false, env?: Environment): Promise<RunResult> => {
@@ -92,7 +94,7 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
   return {
     name,
     role,
-    description: start[0],
+    description: `${start[0]} (commands ${digest(everyCommandOf(options))})`,
     joining: joining(),
     canHold: disable !== undefined && enable !== undefined,
     holdStops: false,
@@ -132,6 +134,11 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
     },
     start: started,
   };
+}
+
+function everyCommandOf(options: CommandServiceOptions): string {
+  const { start, stop, probe, disable, enable, join, environmentFile, stateDirectory } = options;
+  return JSON.stringify([start, stop, probe, disable, enable, join, environmentFile, stateDirectory]);
 }
 
 function unholdable(name: string, host: string): Fault {

@@ -1,4 +1,5 @@
 import { parse } from "yaml";
+import type { EtcdPlace, EtcdSettings } from "./service.ts";
 
 /** What a static pod's manifest says that matters here. Paths are the host's, not the container's. */
 export interface StaticPodFacts {
@@ -11,9 +12,8 @@ export interface ContainerFacts {
   readonly image: string | undefined;
   /** Command and arguments; undefined where the image says them. */
   readonly argv: readonly string[] | undefined;
-  /** etcd's data directory on the host: the volume's hostPath, whatever --data-dir says inside. Undefined where there is none, or on no hostPath. */
-  readonly dataDirectory: string | undefined;
-  readonly walDirectory: string | undefined;
+  /** What it gives etcd; undefined for another program, and where flags and environment do not say it all. */
+  readonly etcd: Omit<EtcdSettings, "from"> | undefined;
 }
 
 /** Reads a manifest; undefined for what is no pod. */
@@ -38,21 +38,42 @@ export function readManifest(text: string): StaticPodFacts | undefined {
 function containerOf(container: Section, volumes: ReadonlyMap<unknown, unknown>): ContainerFacts {
   const command = texts(container["command"]);
   const argv = command === undefined ? undefined : [...command, ...(texts(container["args"]) ?? [])];
-  const flags = argv ?? texts(container["args"]) ?? [];
-  const variables = new Map(list(container["env"]).map((entry) => [section(entry)["name"], section(entry)["value"]]));
-  const mounts = list(container["volumeMounts"]).map(section);
-  const onHost = (flag: string, variable: string): string | undefined => {
-    const inside = flagOf(flags, flag) ?? variables.get(variable);
-    return typeof inside === "string" ? hostPathOf(inside, mounts, volumes) : undefined;
-  };
   const { name, image } = container;
   return {
     name: typeof name === "string" ? name : "",
     image: typeof image === "string" ? image : undefined,
     argv,
-    dataDirectory: onHost("data-dir", "ETCD_DATA_DIR"),
-    walDirectory: onHost("wal-dir", "ETCD_WAL_DIR"),
+    etcd: etcdOf(container, argv ?? texts(container["args"]) ?? [], volumes),
   };
+}
+
+/** A volume's hostPath counts, whatever --data-dir says inside. */
+function etcdOf(
+  container: Section,
+  flags: readonly string[],
+  volumes: ReadonlyMap<unknown, unknown>,
+): ContainerFacts["etcd"] {
+  const variables = new Map(list(container["env"]).map((entry) => [section(entry)["name"], section(entry)["value"]]));
+  const given = (flag: string): string | undefined => {
+    const found = flagOf(flags, flag) ?? variables.get(`ETCD_${flag.toUpperCase().replaceAll("-", "_")}`);
+    return typeof found === "string" ? found : undefined;
+  };
+  const mounts = list(container["volumeMounts"]).map(section);
+  const placeOf = (inside: string): EtcdPlace => ({ inside, onHost: hostPathOf(inside, mounts, volumes) });
+  const [data, wal] = [given("data-dir"), given("wal-dir")];
+  // With a configuration file etcd reads no flag and no variable.
+  if (data === undefined || given("config-file") !== undefined) return undefined;
+  return {
+    name: given("name"),
+    data: placeOf(data),
+    wal: wal === undefined || wal === "" ? undefined : placeOf(wal),
+    forceNewCluster: isOn(given("force-new-cluster"), flags.includes("--force-new-cluster")),
+  };
+}
+
+/** A boolean flag of Go takes its value only behind `=`. */
+function isOn(value: string | undefined, alone: boolean): boolean {
+  return alone || ["1", "t", "T", "true", "TRUE", "True"].includes(value ?? "");
 }
 
 /** `--flag=value` or `--flag value`; Go takes one dash as well. */

@@ -5,7 +5,10 @@
 export interface Service {
   readonly name: string;
   readonly role: ServiceRole;
-  /** How it is run, for people: `etcd.service`, `static pod etcd`, `/opt/bin/api`. */
+  /**
+   * How it is run, for people: `etcd.service`, `static pod etcd of /etc/kubernetes/manifests`, `/opt/bin/api (commands 1c2f09aa)`. Another text for another way, so that
+   * a journal is not continued with it; without secrets.
+   */
   readonly description: string;
   /** False: nothing keeps it from coming back, at a reboot or when somebody restarts it; `hold` rejects with `service-unholdable`. */
   readonly canHold: boolean;
@@ -17,6 +20,8 @@ export interface Service {
 
   /** Only of etcd, and where it can be told to join; `restore-member` needs it. */
   readonly joining?: Joining | undefined;
+  /** Only of etcd, and where it can be read while nothing runs: what etcd is started with. Rejects as `state` does; undefined where it is not said there. */
+  readonly settings?: ((signal: AbortSignal) => Promise<EtcdSettings | undefined>) | undefined;
 
   /** What is true now. Rejects with `service-unknown` when it cannot be said whether it runs. */
   state(signal: AbortSignal): Promise<ServiceState>;
@@ -31,6 +36,25 @@ export interface Service {
   release(signal: AbortSignal): Promise<void>;
   /** Asks it to start and does not wait for its health: the first member of a cluster is ready only when the second one runs. `service-held` while it is held. */
   start(signal: AbortSignal): Promise<void>;
+}
+
+/** What etcd is started with, as far as a restore depends on it. How the cluster once began (--initial-cluster and its neighbours) counts for nothing while there is data. */
+export interface EtcdSettings {
+  /** Where it is written, such as the path of a manifest. */
+  readonly from: string;
+  readonly name: string | undefined;
+  readonly data: EtcdPlace;
+  /** Undefined: in the data directory. */
+  readonly wal: EtcdPlace | undefined;
+  /** Each start makes it a cluster of one. */
+  readonly forceNewCluster: boolean;
+}
+
+export interface EtcdPlace {
+  /** As etcd itself calls it. */
+  readonly inside: string;
+  /** Where that is on the host; undefined where it is gone with a container. */
+  readonly onHost: string | undefined;
 }
 
 /**

@@ -77,7 +77,7 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
   return {
     name,
     role,
-    description: `static pod ${pod}`,
+    description: `static pod ${pod} of ${manifests}`,
     canHold: true,
     holdStops: true,
     joining:
@@ -110,6 +110,14 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
               await host.removeFile(keptOf(away), signal);
             },
           },
+    settings:
+      role !== "etcd"
+        ? undefined
+        : async (signal) => {
+            const { watched, facts, path, away } = await look(signal);
+            const found = facts.containers.find(({ etcd }) => etcd !== undefined)?.etcd;
+            return found && { ...found, from: watched ? path : away };
+          },
     async state(signal) {
       const { watched, facts, operation } = await look(signal);
       const { pids, containers } = await runningOf(host, facts, signal);
@@ -119,6 +127,8 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
         ...(pids.length === 0 ? [] : [`pid ${pids.join(", ")}`]),
         ...(containers.length === 0 ? [] : [`container ${containers.map((id) => id.slice(0, 13)).join(", ")}`]),
         ...(operation === undefined ? [] : [`held by operation ${operation}`]),
+        // Who waits for it in vain learns whom to look at.
+        ...(running === watched ? [] : [sayKubelet(running)]),
       ].join(", ");
       return {
         running,
@@ -153,6 +163,12 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
     },
     start,
   };
+}
+
+function sayKubelet(running: boolean): string {
+  return running
+    ? "its manifest is away, and the kubelet has not stopped it yet (does the kubelet run there?)"
+    : "its manifest is there, and the kubelet does not keep it running (does the kubelet run there? why does the pod end?)";
 }
 
 /** The manifest as it was before a member's join was written into it. */

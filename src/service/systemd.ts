@@ -92,7 +92,7 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
   return {
     name,
     role,
-    description: unit,
+    description: environment === undefined ? unit : `${unit} with ${environment.path}`,
     joining:
       environment === undefined ? undefined : joinByEnvironmentFile(host, { name, ...environment, check, start }),
     canHold: true,

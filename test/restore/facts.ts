@@ -25,6 +25,7 @@ export function service(name: string, role: ServiceFacts["role"], changes: Parti
   return {
     name,
     role,
+    way: `${name}.service`,
     running: true,
     heldBy: undefined,
     canHold: true,
@@ -48,6 +49,7 @@ export function etcdOn(member: string, changes: Partial<EtcdHostFacts> = {}): Et
     memberIsMountPoint: false,
     mountsInside: [],
     links: [],
+    settings: undefined,
     servesElsewhere: false,
     hasWal: true,
     writtenMs: nowMs,

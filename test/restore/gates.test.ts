@@ -1,4 +1,5 @@
 import { describe as suite, expect, test } from "vitest";
+import type { SettingsFacts } from "../../src/restore/facts.ts";
 import { judgeRestore, type Preflight } from "../../src/restore/gates.ts";
 import { describe, etcdOn, hostOf, liveFacts, nowMs, request, restoreFacts, service, sourceFacts } from "./facts.ts";
 
@@ -189,6 +190,57 @@ suite("the hosts", () => {
     const [first, ...others] = restoreFacts().hosts;
     const hosts = [{ ...first!, fault: "no route", etcd: undefined, services: [] }, ...others];
     expect(refused(judge({ hosts }))).toContain("host h1 cannot be reached: no route");
+  });
+
+  test("one that answers what can be read in two ways is not called unreachable, and what helps is its own", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const fault = { fault: "two manifests of the pod etcd", remedy: "move one of them out" };
+    const hosts = [{ ...first!, ...fault, etcd: undefined, services: [] }, ...others];
+    expect(refused(judge({ hosts }))).toBe(
+      "what runs on h1 cannot be told: two manifests of the pod etcd | move one of them out",
+    );
+  });
+
+  const manifest = "/etc/kubernetes/manifests/etcd.yaml";
+  const startedWith = (
+    changes: Partial<SettingsFacts>,
+    others: Parameters<typeof etcdOn>[1] = {},
+  ): Parameters<typeof restoreFacts>[0] =>
+    one({
+      ...others,
+      settings: {
+        from: manifest,
+        name: "m1",
+        data: { inside: "/var/lib/etcd", onHost: "/var/lib/etcd", isConfigured: true },
+        wal: undefined,
+        forceNewCluster: false,
+        ...changes,
+      },
+    });
+
+  test("a manifest that starts etcd on another directory, or on none that stays, is refused though nothing runs", () => {
+    expect(judge(startedWith({})).refusals).toEqual([]);
+    const data = { inside: "/var/lib/etcd", onHost: "/srv/etcd-2", isConfigured: false };
+    expect(refused(judge(startedWith({ data })))).toBe(
+      `${manifest} of h1 keeps etcd's data in /srv/etcd-2, and not where the configuration says | set hosts.h1.etcd.dataDirectory to /srv/etcd-2: the volume's hostPath counts, not what etcd calls it`,
+    );
+    expect(refused(judge(startedWith({ data: { ...data, onHost: undefined } })))).toContain(
+      "keeps etcd's data in /var/lib/etcd of its container, on no hostPath: it is gone whenever the pod is",
+    );
+  });
+
+  test("a log that only the manifest, or only the configuration, knows of would be replayed over the restored data", () => {
+    const wal = { inside: "/wal", onHost: "/opt/wal", isConfigured: false };
+    expect(refused(judge(startedWith({ wal })))).toContain("set hosts.h1.etcd.walDirectory to /opt/wal");
+    const hosts = startedWith({}, { walDirectory: "/opt/wal" });
+    expect(refused(judge(hosts))).toMatch(/gives etcd no --wal-dir.*leave hosts\.h1\.etcd\.walDirectory out/);
+  });
+
+  test("a manifest of another member, or with --force-new-cluster left in it, is refused", () => {
+    expect(refused(judge(startedWith({ name: "m9" })))).toContain(
+      "starts etcd as m9, and the configuration says that h1 runs m1",
+    );
+    expect(refused(judge(startedWith({ forceNewCluster: true })))).toContain("--force-new-cluster");
   });
 
   test("a member without its log in the data directory keeps it elsewhere: it would be replayed over the restored data", () => {

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { openLocalHost } from "../../src/host/local.ts";
 import { observeHost, placeOf } from "../../src/restore/observe.ts";
 import type { OpenHost } from "../../src/restore/restore.ts";
+import { openStaticPod } from "../../src/service/static-pod.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
 import { steeredClock } from "../fakes/clock.ts";
 import { fakeHost, type FakeHost } from "../fakes/host.ts";
@@ -84,6 +85,40 @@ test("an etcd that can be seen and does not have the database open works elsewhe
   expect(looks.slept).toBe(2);
   expect(await elsewhere()).toBe(false);
   expect(looks.slept).toBe(2);
+});
+
+test("where a manifest keeps etcd's data is the directory of the configuration by any path that leads there", async () => {
+  const { host, open } = await oneHost();
+  const manifests = "/etc/kubernetes/manifests";
+  host.programs.set("crictl", () => ({ status: 1 }));
+  await host.makeDirectory(manifests, { mode: 0o755 }, never);
+  const service = openStaticPod(host, { name: "etcd", role: "etcd", pod: "etcd", manifests });
+  const keeps = async (path: string) => {
+    const pod = {
+      kind: "Pod",
+      metadata: { name: "etcd" },
+      spec: {
+        containers: [
+          {
+            name: "etcd",
+            command: ["etcd", "--name=m1", "--data-dir=/data/in"],
+            volumeMounts: [{ name: "data", mountPath: "/data" }],
+          },
+        ],
+        volumes: [{ name: "data", hostPath: { path } }],
+      },
+    };
+    await host.writeFile(`${manifests}/etcd.yaml`, Buffer.from(JSON.stringify(pod)), { mode: 0o600 }, never);
+    const etcd = { member: "m1", service, dataDirectory: "/var/lib/etcd", walDirectory: undefined };
+    return (await observeHost({ ...open, etcd }, steeredClock(0), undefined, never)).etcd?.settings;
+  };
+  const data = { inside: "/data/in", onHost: "/var/lib/etcd", isConfigured: false };
+  expect(await keeps("/srv")).toMatchObject({ data: { ...data, onHost: "/srv/in" }, from: `${manifests}/etcd.yaml` });
+  expect(await keeps("/var/lib")).toMatchObject({ data: { ...data, onHost: "/var/lib/in" } });
+  await host.makeDirectory("/srv/in", { mode: 0o700 }, never);
+  expect((await keeps("/srv"))?.data.isConfigured).toBe(false);
+  host.links.set("/srv/in", "/var/lib/etcd");
+  expect((await keeps("/srv"))?.data.isConfigured).toBe(true);
 });
 
 test("names of peer URLs are asked on every host, and one that nobody knows refuses the plan", async () => {

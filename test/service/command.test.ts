@@ -1,10 +1,18 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { openCommandService } from "../../src/service/command.ts";
+import { openLocalHost } from "../../src/host/local.ts";
+import { openCommandService, type Argv } from "../../src/service/command.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
 import { redactWhole } from "../../src/telemetry/redact.ts";
+import { serviceContract } from "../contracts/service.ts";
 import { fakeHost } from "../fakes/host.ts";
 
 const never = new AbortController().signal;
+const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 8);
 const secret = "hunter2hunter2";
 
 test("what a command or systemctl prints when it fails, and its arguments, are told without secrets", async () => {
@@ -20,6 +28,7 @@ test("what a command or systemctl prints when it fails, and its arguments, are t
     timeoutMs: 1000,
     stateDirectory: "/var/lib/ours",
     redact: redactWhole,
+    digest,
   });
   const systemd = openSystemdService(host, { name: "etcd", role: "etcd", unit: "etcd.service", redact: redactWhole });
   const acts = [
@@ -38,4 +47,85 @@ test("what a command or systemctl prints when it fails, and its arguments, are t
     expect(`${message} ${hint ?? ""}`).toMatch(/cannot log in/);
     expect(`${message} ${hint ?? ""}`).not.toContain(secret);
   }
+});
+
+const program = fileURLToPath(new URL("../standins/service.ts", import.meta.url));
+
+serviceContract("commands of a site", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "lifeboat-command-"));
+  const argv = ["sleep", `6${process.pid}`];
+  await writeFile(join(directory, "service.json"), JSON.stringify({ argv }));
+  const host = openLocalHost("cp1");
+  const word = (action: string): Argv => [process.execPath, program, action, directory];
+  const by = async (action: string) => await host.run(word(action), { timeoutMs: 60_000, keepGroup: true }, never);
+  await by("start");
+  return {
+    service: openCommandService(host, {
+      name: "etcd",
+      role: "etcd",
+      start: word("start"),
+      stop: word("stop"),
+      probe: word("probe"),
+      disable: word("disable"),
+      enable: word("enable"),
+      timeoutMs: 60_000,
+      stateDirectory: join(directory, "state"),
+      digest,
+    }),
+    boots: "unknown",
+    runsAs: async () => await readFile(join(directory, "pid"), "utf8"),
+    reboot: async () => {
+      await by("power-off");
+      await by("boot");
+    },
+    meddle: async () => {
+      expect((await by("start")).status).toBe(1);
+    },
+    [Symbol.asyncDispose]: async () => {
+      await by("disable");
+      await by("stop");
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+});
+
+test("without disable and enable it says that it cannot be held, and is not", async () => {
+  const host = fakeHost("h1");
+  host.programs.set("/opt/service", () => ({ status: 0 }));
+  const word = (action: string): Argv => ["/opt/service", action];
+  const options = { start: word("start"), stop: word("stop"), probe: word("status"), timeoutMs: 1000 };
+  const others = { name: "api", role: "api-server", stateDirectory: "/var/lib/ours", digest } as const;
+  const service = openCommandService(host, { ...options, ...others });
+  expect(service.canHold).toBe(false);
+  await expect(service.hold("01A", never)).rejects.toMatchObject({
+    code: "service-unholdable",
+    hint: "give it disable and enable under hosts.h1",
+  });
+  expect(await service.state(never)).toMatchObject({ running: true, heldBy: undefined, boots: "unknown" });
+  expect(host.tree()).toEqual({});
+});
+
+test("its description is another one when any of its commands is, and shows none of their arguments", () => {
+  const word = (action: string): Argv => ["/opt/service", action, `--password=${secret}`];
+  const base = { name: "etcd", role: "etcd", start: word("start"), stop: word("stop"), probe: word("status") } as const;
+  const describe = (changes: Partial<Parameters<typeof openCommandService>[1]>): string =>
+    openCommandService(fakeHost("h1"), {
+      ...base,
+      timeoutMs: 1000,
+      stateDirectory: "/var/lib/ours",
+      digest,
+      ...changes,
+    }).description;
+  const first = describe({});
+  expect(first).toMatch(/^\/opt\/service \(commands [0-9a-f]{8}\)$/);
+  expect(describe({ timeoutMs: 2000 })).toBe(first);
+  const others = [
+    { stop: word("halt") },
+    { probe: word("probe") },
+    { disable: word("off"), enable: word("on") },
+    { join: word("join") },
+    { environmentFile: "/etc/default/etcd" },
+    { stateDirectory: "/var/lib/else" },
+  ];
+  expect(new Set([first, ...others.map(describe)]).size).toBe(others.length + 1);
 });

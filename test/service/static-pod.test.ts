@@ -138,6 +138,27 @@ describe("a manifest", () => {
     expect(await service.state(signal)).toMatchObject({ running: false });
   });
 
+  test("is where etcd's own settings are read, held or not", async () => {
+    const { write, service } = await rig();
+    await write("etcd.yaml", manifestOf("etcd", ["etcd", "--name=cp1", "--data-dir=/var/lib/etcd"]));
+    expect(await service.settings?.(signal)).toMatchObject({ name: "cp1", from: `${manifests}/etcd.yaml` });
+    await service.hold("01A", signal);
+    expect(await service.settings?.(signal)).toMatchObject({ name: "cp1", from: `${held}/etcd.yaml` });
+  });
+
+  test("that is away while its pod still runs, or is there while none does, says whom to look at", async () => {
+    const { host, write, service } = await rig();
+    await write("etcd.yaml");
+    expect((await service.state(signal)).detail).toContain("its manifest is there, and the kubelet does not keep it");
+    host.programs.set("crictl", () => ({ stdout: `${"ab".repeat(32)}\n` }));
+    expect((await service.state(signal)).detail).not.toContain("kubelet");
+    await service.hold("01A", signal);
+    expect(await service.state(signal)).toMatchObject({
+      running: true,
+      detail: expect.stringContaining("its manifest is away, and the kubelet has not stopped it yet") as string,
+    });
+  });
+
   test("cannot be stopped in another way than by holding it", async () => {
     const { write, service } = await rig();
     await write("etcd.yaml");
@@ -172,11 +193,39 @@ spec:
           name: "etcd",
           image: "registry.example.org/etcd:3.6.16-0",
           argv: ["etcd", "--data-dir=/var/lib/etcd", "--wal-dir", "/wal/sub"],
-          dataDirectory: "/srv/etcd-2",
-          walDirectory: "/opt/wal/sub",
+          etcd: {
+            name: undefined,
+            data: { inside: "/var/lib/etcd", onHost: "/srv/etcd-2" },
+            wal: { inside: "/wal/sub", onHost: "/opt/wal/sub" },
+            forceNewCluster: false,
+          },
         },
       ],
     });
+  });
+
+  const settingsOf = (container: object) =>
+    readManifest(JSON.stringify({ kind: "Pod", metadata: { name: "etcd" }, spec: { containers: [container] } }))
+      ?.containers[0]?.etcd;
+
+  test("is read from its flags and its environment, and a directory on no hostPath is told as gone with the pod", () => {
+    const env = [
+      { name: "ETCD_NAME", value: "cp1" },
+      { name: "ETCD_DATA_DIR", value: "/data" },
+    ];
+    expect(settingsOf({ command: ["etcd", "-force-new-cluster=true"], env })).toEqual({
+      name: "cp1",
+      data: { inside: "/data", onHost: undefined },
+      wal: undefined,
+      forceNewCluster: true,
+    });
+    expect(settingsOf({ args: ["--data-dir=/data", "--force-new-cluster"] })?.forceNewCluster).toBe(true);
+    expect(settingsOf({ args: ["--data-dir=/data", "--force-new-cluster=false"] })?.forceNewCluster).toBe(false);
+  });
+
+  test("is not guessed where a configuration file says it, or a shell", () => {
+    expect(settingsOf({ command: ["etcd", "--data-dir=/data", "--config-file=/etc/etcd.yaml"] })).toBeUndefined();
+    expect(settingsOf({ command: ["/bin/sh", "-ec", "exec etcd --data-dir=/data"] })).toBeUndefined();
   });
 
   test.each(["", "a: [", "kind: ConfigMap\nmetadata: { name: etcd }", "- 1", "kind: Pod"])("%j is no pod", (text) => {
