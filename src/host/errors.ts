@@ -22,7 +22,12 @@ export async function translated<T>(host: string, what: string, act: () => Promi
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (error instanceof Fault || typeof code !== "string" || !/^E[A-Z0-9]+$/.test(code)) throw error;
-    throw new Fault(codes[code] ?? "host-failed", `${host} could not ${what}: ${code}`, { cause: error });
+    const mapped = codes[code] ?? "host-failed";
+    if (mapped !== "host-space") throw new Fault(mapped, `${host} could not ${what}: ${code}`, { cause: error });
+    throw new Fault(mapped, `${host} has no room to ${what}: ${code}`, {
+      hint: "make room on that disk: df -h says what is used of it, and df -i how many files it can still take",
+      cause: error,
+    });
   }
 }
 
