@@ -1,9 +1,9 @@
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { etcdProgram } from "../cluster/servers.ts";
-import { measure, median, type Cost } from "./measure.ts";
+import { bundle } from "./contend.ts";
+import { costTable, measure, type Cost } from "./measure.ts";
 import { writePage } from "./page.ts";
 import { writeSnapshot } from "./snapshot-file.ts";
 
@@ -18,9 +18,9 @@ const directory = await mkdtemp(join(process.env["LIFEBOAT_BENCH_DIRECTORY"] ?? 
 const snapshot = join(directory, "snapshot.db");
 const target = join(directory, "target");
 
-const builder = fileURLToPath(new URL("datadir-build.ts", import.meta.url));
+const builder = await bundle("datadir-build");
 const contenders: Readonly<Record<string, string>> = {
-  "ours, read again and HashKV compared": `node ${builder} ${snapshot} ${target} ${bump}`,
+  "ours, read again and HashKV compared": `${process.execPath} ${builder} ${snapshot} ${target} ${bump}`,
   "etcdutl snapshot restore":
     `${etcdProgram("3.6", "etcdutl")} snapshot restore ${snapshot} --name m1 --data-dir ${target}/etcd` +
     ` --initial-cluster m1=http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380` +
@@ -43,17 +43,10 @@ try {
   const text = [
     `A snapshot of ${(size / 2 ** 20).toFixed(0)} MiB in the page cache, etcd 3.6, ${cpus().length} cores that others use too (load ${loadavg()[0]?.toFixed(1)} at the end); medians of ${rounds} rounds in turns.`,
     "",
-    "| one member, with a bump | wall s | CPU s | peak MB |",
-    "| --- | --- | --- | --- |",
-    ...Object.entries(costs).map(([name, all]) => `| ${[name, ...figures(all)].join(" | ")} |`),
+    ...costTable("one member, with a bump", costs),
   ].join("\n");
   console.log(text);
   if (process.argv.includes("--write")) await writePage("datadir", text);
 } finally {
   await rm(directory, { recursive: true, force: true });
-}
-
-function figures(costs: readonly Cost[]): readonly string[] {
-  const of = (part: (cost: Cost) => number, digits: number): string => median(costs.map(part)).toFixed(digits);
-  return [of(({ wallS }) => wallS, 1), of(({ cpuS }) => cpuS, 1), of(({ peakMB }) => peakMB, 0)];
 }

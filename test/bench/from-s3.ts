@@ -1,11 +1,10 @@
 import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import { flag, repository } from "./contend.ts";
+import { bundle, flag, repository } from "./contend.ts";
 import { generate } from "./generate.ts";
-import { measure, median, type Cost } from "./measure.ts";
+import { costTable, measure, type Cost } from "./measure.ts";
 import { writePage } from "./page.ts";
 import { issueCertificates, s3Keys, Servers } from "./servers.ts";
 
@@ -19,7 +18,6 @@ const bump = 1_000_000_000;
 const keys = Number(flag("--keys", "78000"));
 const cache = process.env["LIFEBOAT_CACHE"] ?? join(repository, ".cache");
 const bin = join(cache, "bin");
-const builder = fileURLToPath(new URL("datadir-build.ts", import.meta.url));
 const program = join(repository, "dist/etcd-lifeboat.cjs");
 const work = await mkdtemp(join(process.env["LIFEBOAT_BENCH_DIRECTORY"] ?? tmpdir(), "lifeboat-bench-"));
 
@@ -31,6 +29,7 @@ try {
 
 async function main(): Promise<void> {
   await execa("npm", ["run", "build"], { cwd: repository });
+  const builder = await bundle("datadir-build");
   await execa(join(repository, "scripts/servers"), ["etcd-3.6", "s3", "s5cmd", "tools"], { stderr: "inherit" });
   using servers = new Servers(work, { etcd: join(cache, "etcd/3.6/etcd"), versitygw: join(bin, "versitygw") });
   const [etcd] = await servers.etcd(1, await issueCertificates(work));
@@ -81,15 +80,8 @@ async function main(): Promise<void> {
   const text = [
     `A backup of ${(size / 2 ** 20).toFixed(0)} MiB (${keys} live keys) in an S3 server on the same machine, etcd 3.6, ${cpus().length} cores (load ${loadavg()[0]?.toFixed(1)} at the end); medians of ${rounds} rounds in turns.`,
     "",
-    "| one member, with a bump | wall s | CPU s | peak MB |",
-    "| --- | --- | --- | --- |",
-    ...Object.entries(costs).map(([name, all]) => `| ${[name, ...figures(all)].join(" | ")} |`),
+    ...costTable("one member, with a bump", costs),
   ].join("\n");
   console.log(text);
   if (process.argv.includes("--write")) await writePage("from-s3", text);
-}
-
-function figures(costs: readonly Cost[]): readonly string[] {
-  const of = (part: (cost: Cost) => number, digits: number): string => median(costs.map(part)).toFixed(digits);
-  return [of(({ wallS }) => wallS, 1), of(({ cpuS }) => cpuS, 1), of(({ peakMB }) => peakMB, 0)];
 }

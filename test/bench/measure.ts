@@ -85,3 +85,13 @@ export function median(values: readonly number[]): number {
     ? (sorted[middle] ?? NaN)
     : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
+
+/** A table of what each contender took in the median, in Markdown, a line each. */
+export function costTable(title: string, costs: Readonly<Record<string, readonly Cost[]>>): readonly string[] {
+  const rows = Object.entries(costs).map(([name, all]) => {
+    const of = (part: (cost: Cost) => number, digits: number): string => median(all.map(part)).toFixed(digits);
+    const figures = [of(({ wallS }) => wallS, 1), of(({ cpuS }) => cpuS, 1), of(({ peakMB }) => peakMB, 0)];
+    return `| ${[name, ...figures].join(" | ")} |`;
+  });
+  return [`| ${title} | wall s | CPU s | peak MB |`, "| --- | --- | --- | --- |", ...rows];
+}

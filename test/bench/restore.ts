@@ -22,12 +22,13 @@ const steps = await restore([]);
 
 const first = Math.min(...steps.map(({ startMs }) => startMs));
 const servers = Math.max(...steps.filter(({ step }) => step.startsWith("start.")).map(({ endMs }) => endMs));
+const away = Math.min(...steps.filter(({ step }) => step.startsWith("stop.")).map(({ startMs }) => startMs));
 const last = Math.max(...steps.map(({ endMs }) => endMs));
 const seconds = (ms: number): string => (ms / 1000).toFixed(1);
 const { size } = await stat(file);
 const text = [
   `Three members of etcd 3.6 with ${(size / 2 ** 20).toFixed(0)} MiB each and three API servers on one machine and one disk, ${cpus().length} cores (load ${loadavg()[0]?.toFixed(1)} at the end); backup in a directory. ` +
-    `From the typed name to the last API server: ${seconds(servers - first)} s; with the first backup of the new history: ${seconds(last - first)} s.`,
+    `From the typed name to the last API server: ${seconds(servers - first)} s, of which API servers were away for ${seconds(servers - away)} s; with the first backup of the new history: ${seconds(last - first)} s.`,
   "",
   "| steps done together | s |",
   "| --- | --- |",
