@@ -22,6 +22,8 @@ test(
     const { site, cluster } = staging;
     site.config.cluster.name = "staging";
     site.config.repository = structuredClone(original.site.config.repository);
+    const foreign = join(site.directory, "foreign.db");
+    await cluster.etcdctl(["snapshot", "save", foreign]);
     for (const [index, { name, dataDirectory, peerUrl }] of cluster.members.entries()) {
       await staging.command(name, "stop");
       await rm(join(dataDirectory, "member"), { recursive: true });
@@ -38,6 +40,8 @@ test(
     expect(ended(reaching, 4)).toMatch(
       /is a place of etcd1 of the original cluster|the very cluster that the backup is of/,
     );
+    const mixed = await original.site.run(["restore", "--file", foreign, "--accept-unproven", "--plan"]);
+    expect(ended(mixed, 4)).toMatch(/foreign\.db is of another cluster: its members were stage1, and .* are etcd1/);
     // Without --as-new it is another cluster's repository.
     ended(await site.run(["restore", "--plan"]), 4);
 

@@ -1,20 +1,12 @@
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chown, cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Ended } from "./command.ts";
 import { makeDirectory } from "./directories.ts";
 import { runProgram } from "./processes.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { dieAt, ended, memberDirectories, quick, slow } from "./restoring.ts";
 
 /** Disks that are full when the new data comes, or change what lies on them; real file systems of a size of their own. */
-
-const slow = { timeout: 500_000 };
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 /** A disk at an empty directory, until it is disposed. */
 async function mountDisk(directory: string, options: string): Promise<AsyncDisposable> {
@@ -34,21 +26,11 @@ async function fill(path: string): Promise<void> {
   }
 }
 
-async function dieAt({ site }: Restorable, place: string): Promise<void> {
-  const env = { LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: `step ${place}` };
-  const { signal, stderr } = await site.run(["restore", ...confirmed], { env });
-  expect(signal, `${place} was not reached:\n${stderr}`).toBe("SIGKILL");
-}
-
 function hostOf({ site, cluster }: Restorable) {
   const [member] = cluster.members;
   const etcd = site.config.hosts?.["h1"]?.etcd;
   if (member === undefined || etcd === undefined) throw new Error("the site has no member");
   return { data: member.dataDirectory, etcd };
-}
-
-async function memberNames(data: string): Promise<readonly string[]> {
-  return (await readdir(data)).filter((name) => name.startsWith("member")).toSorted();
 }
 
 test(
@@ -77,21 +59,23 @@ test(
       await disk[Symbol.asyncDispose]();
     });
     await cp(`${data}.before`, data, { recursive: true });
+    const owner = { uid: 12_345, gid: 12_346 };
+    await chown(data, owner.uid, owner.gid);
     await site.command("etcd1", "start");
     await site.cluster.put("kept", "now");
     const ballast = join(data, "ballast");
 
     await fill(ballast);
     expect(ended(await site.site.run(["restore", "--plan"]), 4)).toMatch(/ on h1 has .* free, and the new data needs/);
-    expect(await memberNames(data)).toEqual(["member"]);
+    expect(await memberDirectories(site)).toEqual(["member"]);
     await rm(ballast);
 
     await dieAt(site, "place.h1 before start");
     await fill(ballast);
-    expect(ended(await site.site.run(["restore", "--resume", ...confirmed]), 5)).toMatch(
+    expect(ended(await site.site.run(["restore", "--resume", ...quick]), 5)).toMatch(
       /h1 has no room to receive .*df -h/s,
     );
-    expect(await memberNames(data)).toEqual(["member"]);
+    expect(await memberDirectories(site)).toEqual(["member"]);
     expect([await site.runs("etcd1"), await site.runs("api1")]).toEqual([true, true]);
     await rm(ballast);
 
@@ -99,19 +83,24 @@ test(
     const hook = join(site.site.directory, "fill-names");
     const script = `i=0; while true >"${logs}/ballast.$i"; do i=$((i+1)); done; exit 0`;
     await writeFile(hook, `#!/bin/sh\n${script}\n`, { mode: 0o700 });
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
-    expect(await memberNames(data)).toEqual(["member"]);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
+    expect(await memberDirectories(site)).toEqual(["member"]);
     site.site.config.hooks = { "after-stop-etcd": { run: [hook] } };
-    const stopped = ended(await site.site.run(["restore", "--backup", backup, ...confirmed]), 5);
+    const stopped = ended(await site.site.run(["restore", "--backup", backup, ...quick]), 5);
     expect(stopped).toMatch(/h1 has no room to make .*before-restore-.*df -i/s);
     const taken = (await readdir(logs)).filter((name) => name.startsWith("ballast"));
     expect(taken.length).toBeGreaterThan(100);
     expect([await site.runs("etcd1"), await site.runs("api1")]).toEqual([false, false]);
     for (const name of taken) await rm(join(logs, name));
-    ended(await site.site.run(["restore", "--resume", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("then");
     expect(await site.runs("api1")).toBe(true);
-    expect(await memberNames(data)).toEqual(["member", expect.stringMatching(/^member\.before-restore-/)]);
+    expect(await memberDirectories(site)).toEqual(["member", expect.stringMatching(/^member\.before-restore-/)]);
+    // What the mount is to its owner, the new data is as well.
+    const log = join(wal, "0000000000000000-0000000000000000.wal");
+    for (const path of [join(data, "member"), join(data, "member/snap/db"), log])
+      expect(await stat(path)).toMatchObject(owner);
+    expect((await stat(join(data, "member"))).mode & 0o777).toBe(0o700);
   },
 );
 
@@ -125,17 +114,17 @@ test(
     ended(await site.site.run(["backup"]), 0);
     await site.cluster.put("kept", "now");
     await dieAt(site, "place.h1 after done");
-    const placed = (await memberNames(data)).find((name) => name.startsWith("member.restore-")) ?? "";
+    const placed = (await memberDirectories(site)).find((name) => name.startsWith("member.restore-")) ?? "";
     const database = join(data, placed, "snap", "db");
     const bytes = await readFile(database);
     const at = bytes.lastIndexOf("then, and nothing else");
     expect(at).toBeGreaterThan(0);
     for (let found = at; found >= 0; found = bytes.lastIndexOf("then, and nothing else", found - 1)) bytes[found]! ^= 1;
     await writeFile(database, bytes);
-    const stopped = ended(await site.site.run(["restore", "--resume", ...confirmed]), 5);
+    const stopped = ended(await site.site.run(["restore", "--resume", ...quick]), 5);
     expect(stopped).toMatch(/etcd1 holds other data than was restored: HashKV \d+/);
     expect([await site.runs("etcd1"), await site.runs("api1")]).toEqual([true, false]);
-    ended(await site.site.run(["restore", "--rollback", ...confirmed]), 0);
+    ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await site.cluster.get("kept")).toBe("now");
     expect(await site.runs("api1")).toBe(true);
   },

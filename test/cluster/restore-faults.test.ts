@@ -4,9 +4,13 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { dieAt, ended, memberDirectories, openDamaged, quick, slow } from "./restoring.ts";
+import { manifestsOf } from "./site.ts";
 
 test("a restore that was killed with the old data aside is resumed, and ends as one that was not", slow, async () => {
   await using site = await openDamaged();
+  const lineages = async (): Promise<readonly string[]> =>
+    manifestsOf(await site.site.objects()).map((name) => name.split("/")[1] ?? "");
+  const [before = ""] = await lineages();
   await dieAt(site, "swap.h1 after perform");
   // Held: nothing starts in the meantime, and nobody else begins.
   expect(await site.runs("etcd1")).toBe(false);
@@ -16,7 +20,12 @@ test("a restore that was killed with the old data aside is resumed, and ends as 
   ended(await site.site.run(["restore", "--resume", ...quick]), 0);
   expect(await site.cluster.get("kept")).toBe("then");
   expect(await site.runs("api1")).toBe(true);
-  ended(await site.site.run(["backup"]), 0);
+  // Its own first backup and every later one belong to the history that began with it; the old history ends with what was saved of it.
+  const { lineage } = await site.site.json<{ lineage: string }>(["backup"]);
+  expect(lineage).not.toBe(before);
+  expect((await lineages()).toSorted()).toEqual([before, before, lineage, lineage].toSorted());
+  const text = await readFile(join(site.site.store, "lineages", lineage, "lineage.json"), "utf8");
+  expect(JSON.parse(text)).toMatchObject({ parent: before });
 });
 
 test("an API server that had died with etcd before anybody planned runs afterwards, and is ready", slow, async () => {

@@ -6,19 +6,14 @@ import type { Losing } from "../standins/losing-host.ts";
 import { patiently } from "./cluster.ts";
 import type { Ended } from "./command.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
+import { ended, quick, slow } from "./restoring.ts";
 
 /**
  * One of three hosts is lost amid a restore, with what ran on it: the command cannot reach it any more, and nothing there answers. Every instant of that, and what API
  * servers see of it, is test/restore/lost.test.ts.
  */
 
-const confirmed = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
 const preload = pathToFileURL(join(import.meta.dirname, "../standins/losing.ts")).href;
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 /** The third host, and how it is lost and found again. */
 function openLosing(site: Restorable) {
@@ -54,14 +49,14 @@ async function expectServing(site: Restorable, hosts: readonly number[], value: 
 
 test(
   "before the new data serves it stops the restore, and the others go back without it; after that they go on without it; when it is back it follows",
-  { timeout: 900_000 },
+  slow,
   async () => {
     await using site = await openRestorable({ minor: "3.6", members: 3 });
     const { cluster } = site;
     const losing = openLosing(site);
     const { env } = losing;
     const run = async (...args: readonly string[]): Promise<Ended> =>
-      await site.site.run(["restore", ...args, ...confirmed], { env });
+      await site.site.run(["restore", ...args, ...quick], { env });
     await cluster.put("kept", "then");
     const { backup } = await site.site.json<{ backup: string }>(["backup"]);
     await cluster.put("kept", "now");

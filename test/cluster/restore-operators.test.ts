@@ -1,22 +1,16 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { startCommand, type Ended } from "./command.ts";
-import { openRestorable } from "./restorable.ts";
+import { startCommand } from "./command.ts";
+import { ended, memberDirectories, openDamaged, quick, slow } from "./restoring.ts";
 
 /** People at the restore: two at once, one whose terminal goes away, one whose plan is old when the name is typed. */
 
-const slow = { timeout: 500_000 };
 const patient = { timeout: 120_000 };
-
-function ended({ status, stdout, stderr }: Ended, expected: number): string {
-  expect(status, stdout + stderr).toBe(expected);
-  return stdout + stderr;
-}
 
 /** The command at a terminal of its own (script of util-linux), at which something can be typed. */
 async function openTerminal(args: readonly string[]) {
@@ -43,13 +37,9 @@ test(
   "a plan that has become untrue is refused when the name is typed; of two who restore at once one does and the other is told; what the first leaves as his terminal goes is finished at another one",
   slow,
   async () => {
-    await using site = await openRestorable({ minor: "3.6", members: 1, apiServers: true });
+    await using site = await openDamaged();
     const { cluster } = site;
     const { directory } = site.site;
-    const data = cluster.members[0]?.dataDirectory ?? "";
-    await cluster.put("kept", "then");
-    ended(await site.site.run(["backup"]), 0);
-    await cluster.put("kept", "now");
 
     const reader = await openTerminal(["restore", ...(await site.site.configure())]);
     await expect.poll(reader.said, patient).toContain(name);
@@ -57,7 +47,7 @@ test(
     reader.type("prod");
     expect(await reader.ended, reader.said()).toBe(4);
     expect(reader.said()).toMatch(/not what they were when this plan was made.*restore --plan/s);
-    expect(await readdir(data)).toEqual(["member"]);
+    expect(await memberDirectories(site)).toEqual(["member"]);
     await site.command("etcd1", "start");
     await expect.poll(async () => await cluster.get("kept").catch(String), patient).toBe("now");
 
@@ -71,7 +61,6 @@ test(
         const config = await site.site.configure((changed) => {
           changed.operations = { directory: join(directory, operator) };
         });
-        const quick = ["--yes", "--confirm-cluster", "prod", "--quiet-seconds", "3"];
         return { config, started: startCommand(["restore", ...quick, ...config]) };
       }),
     );

@@ -1,10 +1,12 @@
-import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runProgram } from "./processes.ts";
 import type { Restorable } from "./restorable.ts";
 import { ended, openDamaged, quick, slow } from "./restoring.ts";
 import { toolProgram } from "./servers.ts";
+import type { ConfigInput } from "./site.ts";
 
 /** What the command refuses, and hooks that are in its way, on a real cluster; everything that needs none is test/restore's. */
 
@@ -50,7 +52,7 @@ test("without the key, with another one, and while another operator is at work, 
 });
 
 test(
-  "a hook stops it and says why without its secrets, and what a failure hook does changes nothing",
+  "a hook stops it and says why without its secrets, one that hangs is killed with its children, one that lies is not believed, and what a failure hook does changes nothing",
   slow,
   async () => {
     await using site = await openDamaged();
@@ -73,10 +75,34 @@ test(
     expect(stopped.stderr).toMatch(/warning: hook on-failure: .*exited with 7.*paged nobody/);
     expect(stopped.stderr).toMatch(/--resume .*--rollback/);
     expect(await readdir(site.site.directory)).toContain("fail.facts");
+
+    const hanging = await script("hang", 'trap "" TERM; (echo $$ >"$0.pid"; sleep 700) & sleep 700');
+    site.site.config.hooks["before-stop-etcd"] = { ...hanging, timeout: "1s" };
+    const hung = await site.site.run(["restore", "--resume", ...quick]);
+    ended(hung, 5);
+    expect(hung.stderr).toMatch(/took longer than 1 s, and was killed with all that it had started/);
+    const pid = Number(await readFile(`${hanging.run[0]}.pid`, "utf8"));
+    expect(pid).toBeGreaterThan(0);
+    await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false);
+
     site.site.config.hooks["before-stop-etcd"] = await script("yes", "echo drained; exit 62");
     const done = await site.site.run(["restore", "--resume", ...quick]);
     ended(done, 0);
     expect(done.stderr).toMatch(/warning: hook before-stop-etcd: .*warns.*drained/);
+    expect(await site.cluster.get("kept")).toBe("then");
+
+    // Where nobody has described the API server, a hook may be what stops it.
+    const lie = await script("lie", "echo the API servers are stopped");
+    const change = (config: ConfigInput): void => {
+      config.hooks = { "before-stop-api-servers": lie };
+      for (const host of Object.values(config.hosts ?? {})) host.services = [];
+    };
+    const heard = await site.site.run(["restore", ...quick], { change });
+    ended(heard, 5);
+    expect(heard.stderr).toMatch(/\[x\] the hook before-stop-api-servers has run/);
+    expect(heard.stderr).toMatch(/somebody still talks to etcd: .*etcd1 (?:answered|has)/);
+    expect(await site.runs("etcd1")).toBe(true);
+    ended(await site.site.run(["restore", "--rollback", ...quick], { change }), 0);
     expect(await site.cluster.get("kept")).toBe("then");
   },
 );
