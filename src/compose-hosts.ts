@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
-import { systemClock, type Clock } from "./clock.ts";
+import { systemClock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
 import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
@@ -17,12 +17,13 @@ import type { Host } from "./host/host.ts";
 import { openLocalHost } from "./host/local.ts";
 import { askReady } from "./compose-ready.ts";
 import { describeAuthor, type Author } from "./repository/gates.ts";
+import { hostMirror, storeMirror } from "./restore/mirrors.ts";
 import type { HostDependencies, OpenHost, RestoreDependencies } from "./restore/restore.ts";
 import type { Source } from "./restore/source.ts";
 import { survivorSource } from "./restore/survivor.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
 import { runHook, type HookDependencies } from "./runbook/hooks.ts";
-import type { Journals } from "./runbook/journal.ts";
+import type { MirroredJournals } from "./runbook/journal.ts";
 import type { JsonObject } from "./runbook/runbook.ts";
 import type { StockRestorers } from "./stock/stock.ts";
 import { openLocalTools } from "./stock/local.ts";
@@ -38,8 +39,17 @@ import { runTask } from "./workers/worker.ts";
 /** An API server with watches open lives 60 s after SIGTERM (measured on 1.34), and a large database takes etcd as long to open. */
 const patienceMs = 180_000;
 
-export function openJournals({ operations }: Config, author: Author, clock: Clock, emit: Emit): Journals {
-  return openJournalFiles({ directory: operations.directory, mirrors: [], by: describeAuthor(author), clock, emit });
+export function openJournals(
+  { operations, hosts }: Config,
+  store: Tools["store"],
+  author: Author,
+  emit: Emit,
+): MirroredJournals {
+  const onHosts = Object.entries(hosts).map(([name, { stateDirectory }]) =>
+    hostMirror(openLocalHost(name), stateDirectory),
+  );
+  const mirrors = [...onHosts, storeMirror(store)];
+  return openJournalFiles({ directory: operations.directory, mirrors, by: describeAuthor(author), emit });
 }
 
 function workDirectoryOf({ operations }: Config, id: string): string {

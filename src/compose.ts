@@ -119,7 +119,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     lock,
     scanAny: (file, probe, stop) => runTask({ kind: "scan-snapshot", path: file, probe, expectSeal: undefined }, stop),
     holders: async (file, stop) => await openLocalHost("this machine").holders(resolve(file), stop),
-    journals: (emit) => openJournals(config, localAuthor(version), systemClock, emit),
+    journals: (emit) => openJournals(config, store, localAuthor(version), emit),
     async restore(parts) {
       return await openRestore(config, this, parts, env);
     },
@@ -296,6 +296,11 @@ function openConsoleListener(console: Console): { readonly emit: Emit; readonly 
       if (event.name === "source.failed") {
         progress.clear();
         console.err(`warning: ${escapeControls(event.member)} failed as a source: ${escapeControls(event.message)}\n`);
+      }
+      if (event.name === "journal.behind") {
+        progress.clear();
+        const what = `the copy of the journal on ${event.mirror} is behind: ${event.message}`;
+        console.err(`warning: ${escapeControls(what)}\n`);
       }
       if (event.name === "warning") {
         progress.clear();

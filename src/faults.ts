@@ -116,6 +116,13 @@ export const faultKinds = {
   "journal-failed": { exit: 1, retryable: true, means: "the journal of an operation cannot be written or read" },
   "journal-invalid": { exit: 12, retryable: false, means: "the journal of an operation makes no sense" },
   "journal-locked": { exit: 11, retryable: true, means: "another process executes the operation" },
+  "journal-taken": { exit: 11, retryable: false, means: "somebody else went on with the operation" },
+  "journal-disagrees": {
+    exit: 12,
+    retryable: false,
+    means: "the copies of an operation's journal contradict each other",
+  },
+  "journal-behind": { exit: 4, retryable: false, means: "the copies of an operation's journal lack what was done" },
   "journal-unfinished": { exit: 11, retryable: false, means: "an operation was begun and not ended" },
   "clients-talk": { exit: 1, retryable: true, means: "a client still talks to etcd where nobody may" },
   "old-member-answers": {

@@ -5,7 +5,7 @@ import type { LockScope } from "../repository/lock.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
 import type { HostDependencies, RestoreDependencies } from "../restore/restore.ts";
 import type { Source } from "../restore/source.ts";
-import type { Journals } from "../runbook/journal.ts";
+import type { MirroredJournals } from "../runbook/journal.ts";
 import type { JsonObject } from "../runbook/runbook.ts";
 import type { AgeIdentity } from "../snapshot/age.ts";
 import type { BackupDependencies } from "../snapshot/backup.ts";
@@ -44,7 +44,7 @@ export interface Tools extends AsyncDisposable {
   /** Processes of this machine that have the very file open. */
   readonly holders: (path: string, signal: AbortSignal) => Promise<readonly number[]>;
   /** The operations that this machine has begun. */
-  readonly journals: (emit: Emit) => Journals;
+  readonly journals: (emit: Emit) => MirroredJournals;
   readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;
   /** The hosts of the cluster, for an operation that restores no backup. */
   readonly hosts: (parts: HostParts) => Promise<HostDependencies>;

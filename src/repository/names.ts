@@ -24,10 +24,13 @@ const proofPattern = new RegExp(
 );
 
 const pinPattern = new RegExp(`^lineages/(${ulid})/pins/([^/]+)\\.([1-9]\\d{0,5})\\.json$`);
+const piecePattern = new RegExp(`^operations/(${ulid})/(\\d{6})\\.jsonl$`);
 const gonePattern = new RegExp(`^lineages/(${ulid})/gone/(${ulid})\\.json$`);
 
 export const repositoryDocumentName = "repository.json";
 export const lineagesPrefix = "lineages/";
+/** Where copies of the journals of operations are. */
+export const operationsPrefix = "operations/";
 
 /** What a backup's name says. Slots are whole seconds. */
 export type BackupName =
@@ -142,6 +145,23 @@ export function snapshotOf(object: string): string {
   return object.slice(object.lastIndexOf("/") + 1).slice(0, 26);
 }
 
+/** Where the copy of one operation's journal is. */
+export function operationPrefix(operation: string): string {
+  return `${operationsPrefix}${known(operation)}/`;
+}
+
+/** A piece of an operation's journal: some lines of it, the first of which has this number; the plan is line 0. */
+export function operationPieceName(operation: string, line: number): string {
+  if (!Number.isInteger(line) || line < 0 || line > 999_999) throw new Fault("usage", `no journal has a line ${line}`);
+  return `${operationPrefix(operation)}${String(line).padStart(6, "0")}.jsonl`;
+}
+
+/** Parses the name of a piece of a journal strictly; undefined when it is none. */
+export function parseOperationPiece(text: string): { readonly operation: string; readonly line: number } | undefined {
+  const match = piecePattern.exec(text);
+  return match === null ? undefined : { operation: match[1] ?? "", line: Number(match[2]) };
+}
+
 /** What an object name in a listing is; undefined for everything that is foreign. */
 export type ListedName =
   | { readonly kind: "lineage"; readonly lineage: string }
@@ -185,6 +205,6 @@ function parseGoneObject(text: string): ListedName | undefined {
 }
 
 function known(id: string): string {
-  if (!isUlid(id)) throw new Fault("usage", `"${id}" is no id of a lineage or snapshot`);
+  if (!isUlid(id)) throw new Fault("usage", `"${id}" is no id of a lineage, snapshot or operation`);
   return id;
 }

@@ -21,7 +21,9 @@ export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependen
   const { plan, entries } = record;
   const { left } = standingOf(plan, entries);
   for (const { host, args } of plan.steps) {
-    if (host === undefined || left.has(host)) continue;
+    if (host === undefined) continue;
+    refuseOtherNames(plan, args);
+    if (left.has(host)) continue;
     const difference = differenceOf(
       host,
       args,
@@ -33,6 +35,20 @@ export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependen
       hint: `describe ${key} again as it was then, until the operation is finished or taken back`,
     });
   }
+}
+
+/** What is moved has the names that the operation's id gives it, and no other: a journal may have come from a host or a store. */
+function refuseOtherNames(
+  { id, operation }: JournalRecord["plan"],
+  { newName, oldName }: JournalRecord["plan"]["steps"][number]["args"],
+): void {
+  const strange =
+    (newName !== undefined && newName !== `restore-${id}`) ||
+    (oldName !== undefined && oldName !== `before-restore-${id}`);
+  if (strange)
+    throw new Fault("journal-invalid", `the plan of the ${operation} ${id} moves data to names that are not its own`, {
+      hint: "no version of this program has written it: find out who did",
+    });
 }
 
 function differenceOf(

@@ -2,11 +2,13 @@ import { constants } from "node:fs";
 import { mkdir, open, readdir, readFile, type FileHandle } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
-import type { Clock } from "../clock.ts";
 import type { Emit } from "../events.ts";
 import { Fault } from "../faults.ts";
-import type { Journal, JournalEntry, JournalMirror, JournalRecord, Journals } from "./journal.ts";
-import { planSchema, type RunbookPlan } from "./runbook.ts";
+import { gatherCopies, type Copy } from "./journal-copies.ts";
+import { JournalFollower, within } from "./journal-follower.ts";
+import { isOperation, parseLines, wholeLines } from "./journal-lines.ts";
+import type { Journal, JournalEntry, JournalMirror, JournalRecord, MirroredJournals, SilentCopy } from "./journal.ts";
+import type { RunbookPlan } from "./runbook.ts";
 import { isUnfinished } from "./standing.ts";
 
 export interface JournalFilesOptions {
@@ -15,47 +17,44 @@ export interface JournalFilesOptions {
   readonly mirrors: readonly JournalMirror[];
   /** The process, for people: user, host, pid. */
   readonly by: string;
-  readonly clock: Pick<Clock, "now">;
   readonly emit: Emit;
 }
 
 /** An operation's file has the plan as its first line and an entry in each further one. */
-const filePattern = /^([0-7][0-9A-HJKMNP-TV-Z]{25})\.jsonl$/;
-const entryKinds = new Set([
-  "opened",
-  "start",
-  "note",
-  "done",
-  "failed",
-  "left",
-  "undo-start",
-  "undone",
-  "undo-failed",
-  "ended",
-]);
-/** A mirror that takes longer for one line is behind. */
-const mirrorMs = 10_000;
+const suffix = ".jsonl";
 
 /** The journals in a directory of this machine, one file each, every line durable before what it speaks of is done. */
-export function openJournalFiles(options: JournalFilesOptions): Journals {
+export function openJournalFiles(options: JournalFilesOptions): MirroredJournals {
   const { directory } = options;
   const pathOf = (id: string): string => {
-    if (!filePattern.test(`${id}.jsonl`))
+    if (!isOperation(id))
       throw new Fault("usage", `"${id}" is no id of an operation`, { hint: "run: etcd-lifeboat restore status" });
-    return join(directory, `${id}.jsonl`);
+    return join(directory, `${id}${suffix}`);
   };
   const read = async (id: string): Promise<JournalRecord> => {
     const path = pathOf(id);
-    const { plan, entries } = parseJournal(path, await readText(path, id));
+    const { plan, entries } = parseLines(path, id, wholeLines(await readText(path, id)));
     return { plan, entries, executing: await whoExecutes(id), place: path };
   };
-  const list = async (): Promise<readonly JournalRecord[]> => {
+  const ids = async (): Promise<readonly string[]> => {
     const names = await translated(directory, async () => await readdir(directory)).catch((error: unknown) => {
       if (error instanceof Fault && (error.cause as NodeJS.ErrnoException).code === "ENOENT") return [];
       throw error;
     });
-    const ids = names.flatMap((name) => filePattern.exec(name)?.[1] ?? []).toSorted();
-    return await Promise.all(ids.map(read));
+    return names
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => name.slice(0, -suffix.length))
+      .filter(isOperation)
+      .toSorted();
+  };
+  const list = async (): Promise<readonly JournalRecord[]> => await Promise.all((await ids()).map(read));
+  const begin = async (path: string, lines: readonly string[]): Promise<FileHandle> => {
+    await translated(directory, async () => await mkdir(directory, { recursive: true, mode: 0o700 }));
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;
+    const handle = await translated(path, async () => await open(path, flags, 0o600));
+    await writeLines(path, handle, lines);
+    await syncDirectory(directory);
+    return handle;
   };
   return {
     read,
@@ -70,12 +69,9 @@ export function openJournalFiles(options: JournalFilesOptions): Journals {
       const path = pathOf(plan.id);
       const lock = await takeUp(plan.id, options.by);
       try {
-        await translated(directory, async () => await mkdir(directory, { recursive: true, mode: 0o700 }));
-        const flags =
-          constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND | constants.O_NOFOLLOW;
-        const handle = await translated(path, async () => await open(path, flags, 0o600));
-        const journal = new FileJournal(path, plan, [], handle, lock, options);
-        await journal.begin(directory);
+        const first = JSON.stringify(plan);
+        const journal = new FileJournal(path, plan, [], [first], await begin(path, [first]), lock, options);
+        await journal.mirrored();
         return journal;
       } catch (error) {
         await release(lock);
@@ -88,36 +84,105 @@ export function openJournalFiles(options: JournalFilesOptions): Journals {
       const lock = await takeUp(id, options.by);
       try {
         const text = await readText(path, id);
-        const { plan, entries, wholeBytes } = parseJournal(path, text);
+        const lines = wholeLines(text);
+        const { plan, entries } = parseLines(path, id, lines);
+        const wholeBytes = Buffer.byteLength(text.slice(0, text.lastIndexOf("\n") + 1));
         const handle = await translated(
           path,
           async () => await open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW),
         );
         // The line that a dying process had begun speaks of nothing that was done.
         if (wholeBytes < Buffer.byteLength(text)) await translated(path, async () => await handle.truncate(wholeBytes));
-        return new FileJournal(path, plan, entries, handle, lock, options);
+        const journal = new FileJournal(path, plan, entries, lines, handle, lock, options);
+        try {
+          // Also what was written before: the process that wrote it may have died before it was anywhere else.
+          await journal.mirrored();
+        } catch (error) {
+          await handle.close();
+          throw error;
+        }
+        return journal;
       } catch (error) {
         await release(lock);
         throw error;
       }
     },
+    async find(wanted, signal) {
+      const known = await ids();
+      const own = new Map<string, Copy>();
+      for (const id of wanted === undefined ? known : known.filter((one) => one === wanted)) {
+        const place = pathOf(id);
+        own.set(id, { place, here: true, lines: wholeLines(await readText(place, id)) });
+      }
+      if (wanted !== undefined) pathOf(wanted);
+      return await gatherCopies(options.mirrors, wanted, own, whoExecutes, signal);
+    },
+    async adopt({ record: { plan }, lines }) {
+      const path = pathOf(plan.id);
+      const lock = await takeUp(plan.id, options.by);
+      try {
+        const there = await readText(path, plan.id).catch((error: unknown) => {
+          if (error instanceof Fault && error.code === "not-found") return undefined;
+          throw error;
+        });
+        if (there === undefined) {
+          await (await begin(path, lines)).close();
+          return;
+        }
+        const whole = wholeLines(there);
+        if (whole.some((line, index) => line !== lines[index]))
+          throw new Fault("journal-taken", `${path} says otherwise than the copies of it`, {
+            hint: "look again: etcd-lifeboat restore status",
+          });
+        const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW;
+        const handle = await translated(path, async () => await open(path, flags));
+        try {
+          const bytes = Buffer.byteLength(whole.map((line) => `${line}\n`).join(""));
+          await translated(path, async () => await handle.truncate(bytes));
+          await writeLines(path, handle, lines.slice(whole.length));
+        } finally {
+          await handle.close();
+        }
+      } finally {
+        await release(lock);
+      }
+    },
+    async removeCopies(removed, signal) {
+      const silent: SilentCopy[] = [];
+      for (const mirror of options.mirrors) {
+        try {
+          for (const id of removed) await within(removeMs, async (stop) => await mirror.remove(id, stop), signal);
+        } catch (error) {
+          if (signal.aborted || !(error instanceof Fault)) throw error;
+          silent.push({ mirror: mirror.name, message: error.message });
+        }
+      }
+      return silent;
+    },
   };
 }
+
+/** For the copy of one operation, which in a store is an object for each line. */
+const removeMs = 60_000;
 
 class FileJournal implements Journal {
   readonly plan: RunbookPlan;
   readonly entries: JournalEntry[];
   readonly #path: string;
+  readonly #lines: string[];
   readonly #handle: FileHandle;
   readonly #lock: Server;
-  readonly #mirrors: readonly MirrorQueue[];
+  readonly #emit: Emit;
+  readonly #followers: readonly JournalFollower[];
   #last: Promise<void> = Promise.resolve();
   #broken: Fault | undefined;
+  #alone = false;
 
   constructor(
     path: string,
     plan: RunbookPlan,
     entries: readonly JournalEntry[],
+    lines: readonly string[],
     handle: FileHandle,
     lock: Server,
     options: JournalFilesOptions,
@@ -125,136 +190,77 @@ class FileJournal implements Journal {
     this.#path = path;
     this.plan = plan;
     this.entries = [...entries];
+    this.#lines = [...lines];
     this.#handle = handle;
     this.#lock = lock;
-    this.#mirrors = options.mirrors.map((mirror) => new MirrorQueue(mirror, plan.id, options.emit));
-    // What was written before goes there again: the process that wrote it may have died before it was mirrored.
-    [JSON.stringify(plan), ...entries.map((entry) => JSON.stringify(entry))].forEach((line, number) =>
-      this.#mirror(number, line),
-    );
+    this.#emit = options.emit;
+    this.#followers = options.mirrors
+      .filter((mirror) => mirror.accepts(plan))
+      .map((mirror) => new JournalFollower(mirror, plan.id, this.#lines, options.emit));
   }
 
-  /** Makes the first line and the file's name durable. */
-  async begin(directory: string): Promise<void> {
-    await this.#write(JSON.stringify(this.plan));
-    await translated(directory, async () => {
-      const at = await open(directory, constants.O_RDONLY);
-      try {
-        await at.sync();
-      } finally {
-        await at.close();
-      }
-    });
-  }
-
-  append(entry: JournalEntry): Promise<void> {
+  async append(entry: JournalEntry): Promise<void> {
     const line = JSON.stringify(entry);
     const written = this.#last.then(async () => {
       // After a failed write nobody knows what the file holds: what follows could be read as done when it was not.
       if (this.#broken !== undefined) throw this.#broken;
       try {
-        await this.#write(line);
+        await writeLines(this.#path, this.#handle, [line]);
       } catch (error) {
         this.#broken = error as Fault;
         throw error;
       }
       this.entries.push(entry);
-      this.#mirror(this.entries.length, line);
+      this.#lines.push(line);
+      return this.#lines.length;
     });
-    this.#last = written.catch(() => undefined);
-    return written;
+    this.#last = written.then(
+      () => undefined,
+      () => undefined,
+    );
+    await this.mirrored(await written);
   }
 
-  async #write(line: string): Promise<void> {
-    await translated(this.#path, async () => {
-      const bytes = Buffer.from(`${line}\n`);
-      for (let done = 0; done < bytes.length;) done += (await this.#handle.write(bytes, done)).bytesWritten;
-      await this.#handle.datasync();
-    });
-  }
-
-  #mirror(number: number, line: string): void {
-    for (const queue of this.#mirrors) queue.add(number, line);
+  /** Resolves when every copy that is not behind has the first lines; rejects with `journal-taken`, and nothing is written any more then. */
+  async mirrored(count = this.#lines.length): Promise<void> {
+    try {
+      await Promise.all(this.#followers.map(async (follower) => await follower.reach(count)));
+    } catch (error) {
+      this.#broken = error as Fault;
+      throw error;
+    }
+    if (this.#alone || this.#followers.length === 0 || this.#followers.some(({ behind }) => !behind)) return;
+    this.#alone = true;
+    const message =
+      "no copy of the journal is whole any more: without this machine nobody can go on with the operation";
+    this.#emit({ name: "warning", about: "journal", message });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#last;
     await this.#handle.close();
-    await Promise.all(this.#mirrors.map(async (queue) => await queue.drained()));
+    await Promise.all(this.#followers.map(async (follower) => await follower.close()));
     await release(this.#lock);
   }
 }
 
-/** Lines on their way to one mirror, in order. What does not get there is told once, and holds up nothing. */
-class MirrorQueue {
-  readonly #mirror: JournalMirror;
-  readonly #id: string;
-  readonly #emit: Emit;
-  #last: Promise<void> = Promise.resolve();
-  #behind = false;
-
-  constructor(mirror: JournalMirror, id: string, emit: Emit) {
-    this.#mirror = mirror;
-    this.#id = id;
-    this.#emit = emit;
-  }
-
-  add(number: number, line: string): void {
-    this.#last = this.#last.then(async () => {
-      // In order or not at all: a copy with a gap would tell another story.
-      if (this.#behind) return;
-      try {
-        await this.#mirror.append(this.#id, number, line, AbortSignal.timeout(mirrorMs));
-      } catch (error) {
-        this.#behind = true;
-        const why = error instanceof Error ? error.message : String(error);
-        this.#emit({
-          name: "warning",
-          about: "journal",
-          message: `the copy of the journal on ${this.#mirror.name} is behind: ${why}`,
-        });
-      }
-    });
-  }
-
-  drained(): Promise<void> {
-    return this.#last;
-  }
-}
-
-/** The journal in a file's text; the last line counts only when it is whole. */
-function parseJournal(
-  path: string,
-  text: string,
-): { readonly plan: RunbookPlan; readonly entries: readonly JournalEntry[]; readonly wholeBytes: number } {
-  const end = text.lastIndexOf("\n") + 1;
-  const [first, ...lines] = text.slice(0, end).split("\n").slice(0, -1);
-  if (first === undefined) throw invalid(path, "it ends before its plan does");
-  const plan = parseLine(path, 1, first) as RunbookPlan;
-  const schema: string = plan.schema;
-  if (schema !== planSchema) throw invalid(path, `its plan is ${schema}, and this version knows ${planSchema} alone`);
-  const entries = lines.map((line, index) => {
-    const entry = parseLine(path, index + 2, line) as JournalEntry;
-    if (!entryKinds.has(entry.kind) || typeof entry.timeMs !== "number")
-      throw invalid(path, `line ${index + 2} is no entry that this version knows`);
-    return entry;
+async function writeLines(path: string, handle: FileHandle, lines: readonly string[]): Promise<void> {
+  await translated(path, async () => {
+    const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
+    for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done)).bytesWritten;
+    await handle.datasync();
   });
-  return { plan, entries, wholeBytes: Buffer.byteLength(text.slice(0, end)) };
 }
 
-function parseLine(path: string, number: number, line: string): object {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value === "object" && value !== null) return value;
-  } catch (error) {
-    throw invalid(path, `line ${number} is no JSON: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  throw invalid(path, `line ${number} is no object`);
-}
-
-function invalid(path: string, why: string): Fault {
-  return new Fault("journal-invalid", `${path} cannot be used: ${why}`, {
-    hint: "use the version of etcd-lifeboat that wrote it",
+/** Makes the names in it durable. */
+async function syncDirectory(directory: string): Promise<void> {
+  await translated(directory, async () => {
+    const at = await open(directory, constants.O_RDONLY);
+    try {
+      await at.sync();
+    } finally {
+      await at.close();
+    }
   });
 }
 

@@ -164,7 +164,8 @@ function stateOf({ of, written, loaded }: Shown, pids: readonly number[]): Servi
     heldBy,
     boots: heldBy === undefined ? bootsOf(of("UnitFileState")) : "no",
     detail,
-    needsReload: of("NeedDaemonReload") === "yes",
+    // What is written and not read is a hold that somebody began.
+    needsReload: of("NeedDaemonReload") === "yes" || (written !== undefined && !loaded),
     restarts: /^\d+$/.test(of("NRestarts")) ? Number(of("NRestarts")) : undefined,
   };
 }

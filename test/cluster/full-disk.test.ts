@@ -90,11 +90,10 @@ test(
 test("the journal of an operation stops it where its disk is full, keeps every line that it took, and goes on when there is room", async () => {
   const directory = await makeDirectory("journal");
   const script = `
-    import { systemClock } from ${source("../../src/clock.ts")};
     import { openJournalFiles } from ${source("../../src/runbook/journal-file.ts")};
     import { modelPlan } from ${source("../runbook/model.ts")};
     const { signal } = new AbortController();
-    const journals = openJournalFiles({ directory, mirrors: [], by: "test", clock: systemClock, emit: () => undefined });
+    const journals = openJournalFiles({ directory, mirrors: [], by: "test", emit: () => undefined });
     const plan = { ...modelPlan([{}, {}]), id: "01JQ00000000000000000000FF" };
     const journal = await journals.create(plan, signal);
     await fill();

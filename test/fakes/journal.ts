@@ -3,9 +3,13 @@ import type { Journal, JournalEntry, JournalRecord, Journals } from "../../src/r
 import type { RunbookPlan } from "../../src/runbook/runbook.ts";
 import { isUnfinished } from "../../src/runbook/standing.ts";
 
-/** Journals in memory. `onAppend` is called before and after each line is durable; what it throws is the death of the process. */
-export function fakeJournals(onAppend: (when: "before" | "after", entry: JournalEntry) => void = () => {}): Journals {
+/** Journals in memory, one of them there from the beginning. `onAppend` is called before and after each line is durable; what it throws is the death of the process. */
+export function fakeJournals(
+  onAppend: (when: "before" | "after", entry: JournalEntry) => void = () => {},
+  first?: Pick<JournalRecord, "plan" | "entries">,
+): Journals {
   const kept = new Map<string, { plan: RunbookPlan; entries: JournalEntry[]; executing: boolean }>();
+  if (first !== undefined) kept.set(first.plan.id, { plan: first.plan, entries: [...first.entries], executing: false });
   const known = (id: string) => {
     const found = kept.get(id);
     if (found === undefined) throw new Fault("not-found", `there is no operation ${id}`);

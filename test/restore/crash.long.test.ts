@@ -1,5 +1,5 @@
 import { describe, test } from "vitest";
-import { deaths, expectNone, instantsOf, tally, troubles, type Crash } from "./matrix.ts";
+import { deaths, expectNone, instantsOf, machineLosses, tally, troubles, type Crash } from "./matrix.ts";
 import type { Trouble } from "./model.ts";
 
 /** Half a minute each, and a machine that stands still now and then takes many times as long. */
@@ -22,6 +22,15 @@ describe("a restore that is killed at every instant", patient, () => {
     const options = { members: 1, repository: true } as const;
     const instants = await instantsOf(options);
     expectNone("one member and a repository", instants, await tally(options, deaths(instants, 3, [undefined])));
+  });
+
+  test("with the machine that it ran on, so that another one has the journal alone, or all but its last lines", async () => {
+    const options = { members: 3 } as const;
+    const instants = await instantsOf(options);
+    expectNone("another machine", instants, await tally(options, machineLosses(instants, 11, [0, 1, 2, 5, 13])));
+    const alone = { members: 1, repository: true } as const;
+    const fewer = await instantsOf(alone);
+    expectNone("another machine, a repository", fewer, await tally(alone, machineLosses(fewer, 17, [0, 1, 3])));
   });
 
   test("and once more at an instant of what was to bring it to its end", async () => {

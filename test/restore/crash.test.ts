@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { RestoreDependencies } from "../../src/restore/restore.ts";
 import type { RunbookPlan } from "../../src/runbook/runbook.ts";
-import { deaths, expectNone, instantsOf, tally, troubles } from "./matrix.ts";
+import { deaths, expectNone, instantsOf, machineLosses, tally, troubles } from "./matrix.ts";
 import type { ModelOptions } from "./model.ts";
 
 /** Seconds, and a machine that stands still now and then takes many times as long. Every single instant is crash.long.test.ts's. */
@@ -28,6 +28,23 @@ describe("a restore that is killed, at a part of all instants", patient, () => {
       const last = [...deaths(instants, 2, [undefined])].filter(({ dieAt = 0 }) => dieAt > instants * 0.7);
       expectNone(`clients that wait ${clientsWait} instants`, instants, await tally(options, last));
     }
+  });
+});
+
+describe("a restore whose machine is lost", patient, () => {
+  test("goes on, or is taken back, on another one that has the journal, or all but the line that was being copied", async () => {
+    const options = { members: 3 } as const;
+    const instants = await instantsOf(options);
+    expectNone("another machine", instants, await tally(options, machineLosses(instants, 29, [0, 1])));
+  });
+
+  test("goes on by a copy that lacks more only where the hosts do not show that it does", async () => {
+    const options = { members: 1, walDirectory: true } as const;
+    const instants = await instantsOf(options);
+    const { cases, behind, violations } = await tally(options, machineLosses(instants, 7, [2, 4, 9, 30]));
+    expect(violations).toEqual([]);
+    expect(behind).toBeGreaterThan(50);
+    expect(cases - behind).toBeGreaterThan(50);
   });
 });
 

@@ -12,12 +12,16 @@ export interface Crash {
   readonly after: "resume" | "rollback";
   /** The instant of what is done then at which that dies, too. */
   readonly again?: number | undefined;
+  /** The machine is lost as well, and the best copy of the journal that another one has lacks so many of its last lines. */
+  readonly lacks?: number | undefined;
 }
 
 export interface Tally {
   cases: number;
   /** Rollbacks that came too late and were finished by a resume. */
   late: number;
+  /** Copies of the journal that were seen to lack what was done, and were refused. */
+  behind: number;
   violations: string[];
 }
 
@@ -42,8 +46,17 @@ export function* deaths(
   }
 }
 
-export function expectNone(what: string, instants: number, { cases, late, violations }: Tally): void {
-  const counted = `${cases} crashes, ${late} rollbacks too late`;
+/** As `deaths`, of the machine too: another one has the journal, but for its last lines. */
+export function* machineLosses(
+  instants: number,
+  every: number,
+  lacking: readonly number[],
+): Generator<Crash, void, undefined> {
+  for (const lacks of lacking) for (const crash of deaths(instants, every, [undefined])) yield { ...crash, lacks };
+}
+
+export function expectNone(what: string, instants: number, { cases, late, behind, violations }: Tally): void {
+  const counted = `${cases} crashes, ${late} rollbacks too late, ${behind} copies refused`;
   console.log(`${what}: ${instants} instants, ${counted}, ${violations.length} violations`);
   expect(violations).toEqual([]);
   // Else nothing came as far as clients.
@@ -63,12 +76,13 @@ export async function instantsOf(options: ModelOptions): Promise<number> {
 
 export async function tally(options: ModelOptions, crashes: Iterable<Crash>): Promise<Tally> {
   using scratch = openScratch();
-  const total: Tally = { cases: 0, late: 0, violations: [] };
+  const total: Tally = { cases: 0, late: 0, behind: 0, violations: [] };
   for (const crash of crashes) {
     const model = await openModel(options, scratch.directory);
-    const { late, about } = await play(model, crash);
+    const { late, behind, about } = await play(model, crash);
     total.cases += 1;
     if (late) total.late += 1;
+    if (behind === true) total.behind += 1;
     total.violations.push(...model.violations.map((violation) => `${about}: ${violation}`));
     if (total.violations.length > 30) break;
   }
@@ -76,8 +90,11 @@ export async function tally(options: ModelOptions, crashes: Iterable<Crash>): Pr
 }
 
 /** Kills a restore, lets time pass, and brings it to an end. */
-async function play(model: Model, crash: Crash): Promise<{ readonly late: boolean; readonly about: string }> {
-  const { dieAt, trouble, troubleAt, after, again } = crash;
+async function play(
+  model: Model,
+  crash: Crash,
+): Promise<{ readonly late: boolean; readonly behind?: boolean; readonly about: string }> {
+  const { dieAt, trouble, troubleAt, after, again, lacks } = crash;
   const struck = trouble !== undefined && troubleAt !== undefined ? { at: troubleAt, trouble } : undefined;
   const first = await model.process("run", dieAt, struck);
   const where = model.labels[(dieAt ?? troubleAt ?? 1) - 1] ?? "its end";
@@ -85,6 +102,7 @@ async function play(model: Model, crash: Crash): Promise<{ readonly late: boolea
     ...(trouble === undefined ? [] : [`${trouble} at instant ${troubleAt ?? dieAt ?? 0}`]),
     ...(dieAt === undefined ? [] : [`died at instant ${dieAt}`]),
     where,
+    ...(lacks === undefined ? [] : [`on another machine, whose copy lacks ${lacks} lines`]),
     `then ${after}${again === undefined ? "" : `, which died at ${again}`}`,
   ].join(", ");
   if (first instanceof Fault && first.code === "runbook-refused") {
@@ -92,6 +110,17 @@ async function play(model: Model, crash: Crash): Promise<{ readonly late: boolea
     return { late: false, about };
   }
   model.pass(struck === undefined ? trouble : undefined);
+  if (lacks !== undefined) {
+    const refused = await model.loseMachine(lacks);
+    if (refused !== undefined) {
+      if (refused.code !== "journal-behind")
+        model.violations.push(`it was refused with ${refused.code}: ${refused.message}`);
+      // What is in every copy before it is acted on, and a line of which nothing followed yet, is enough to go on.
+      if (lacks === 0 || (lacks === 1 && where.startsWith("after the line")))
+        model.violations.push(`nothing was lacking: ${refused.message}`);
+      return { late: false, behind: true, about };
+    }
+  }
   if (again !== undefined) {
     await model.process(after, again);
     model.pass();

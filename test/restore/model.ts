@@ -12,10 +12,12 @@ import { formatId } from "../../src/repository/documents.ts";
 import { createLineage } from "../../src/repository/lineage.ts";
 import { createRepository } from "../../src/repository/identity.ts";
 import type { LockScope } from "../../src/repository/lock.ts";
+import { refuseBehind } from "../../src/restore/behind.ts";
 import type { HookPhase } from "../../src/restore/facts.ts";
 import type { OpenHost, RestoreDependencies } from "../../src/restore/restore.ts";
 import { executeRestore, prepareRestore, refuseStalePlan } from "../../src/restore/run.ts";
 import type { Source } from "../../src/restore/source.ts";
+import type { JournalRecord, Journals } from "../../src/runbook/journal.ts";
 import type { Outcome, RunbookMode, RunbookPlan } from "../../src/runbook/runbook.ts";
 import { needsRejoin, standingOf } from "../../src/runbook/standing.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
@@ -377,9 +379,11 @@ export async function openModel(options: ModelOptions, scratch: string) {
     );
   }
 
-  const journals = fakeJournals((when, entry) => {
-    instant(`${when} the line "${entry.kind}${"step" in entry ? ` ${entry.step}` : ""}"`);
-  });
+  const openJournals = (copy?: JournalRecord): Journals =>
+    fakeJournals((when, entry) => {
+      instant(`${when} the line "${entry.kind}${"step" in entry ? ` ${entry.step}` : ""}"`);
+    }, copy);
+  let journals = openJournals();
   const known: { plan?: RunbookPlan } = {};
   const planFacts = (): { first: { revision: string } } =>
     (known.plan?.facts ?? { first: { revision: "0" } }) as unknown as { first: { revision: string } };
@@ -586,6 +590,24 @@ export async function openModel(options: ModelOptions, scratch: string) {
     }
   };
 
+  /**
+   * The machine that the operator typed on is gone, with the journal, what was fetched and what was built. Another one has a copy of the journal that lacks the last
+   * lines: undefined when it goes on with it, else why not.
+   */
+  const loseMachine = async (lines: number): Promise<Fault | undefined> => {
+    rmSync(deps.workDirectory, { recursive: true, force: true });
+    const record = await journals.read(planned.id, never);
+    const copy = { ...record, entries: record.entries.slice(0, Math.max(0, record.entries.length - lines)) };
+    try {
+      await refuseBehind(copy, deps, never);
+    } catch (error) {
+      if (error instanceof Fault) return error;
+      throw error;
+    }
+    journals = openJournals(copy);
+    return undefined;
+  };
+
   /** Time in which no process of ours works. */
   const pass = (struck?: Trouble): void => {
     labels.push(`afterwards${struck === undefined ? "" : ` (${struck})`}`);
@@ -663,7 +685,10 @@ export async function openModel(options: ModelOptions, scratch: string) {
     lock,
     /** What other commands work with on the same cluster. */
     deps,
-    journals,
+    get journals(): Journals {
+      return journals;
+    },
+    loseMachine,
     tree: () => Object.fromEntries([...hosts].map(([name, at]) => [name, at.host.tree()])),
     violations,
     events,

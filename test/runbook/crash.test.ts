@@ -31,12 +31,15 @@ const steps: fc.Arbitrary<readonly ModelStep[]> = fc
   .map((drawn) =>
     drawn.map(({ grouped, host, harmless, holds, already, lostAtDeath }, index) => {
       const until = Math.min(drawn.length - 1, index + holds);
+      // What holds until a step that is done at the same time holds until nothing: no plan has that.
+      const third = (at: number): number => Math.floor(at / 3);
+      const atOnce = grouped === 0 && drawn[until]?.grouped === 0 && third(until) === third(index);
       return {
         lostAtDeath,
-        ...(grouped === 0 ? {} : { group: `g${Math.floor(index / 3)}` }),
+        ...(grouped === 0 ? {} : { group: `g${third(index)}` }),
         ...(host === undefined ? {} : { host }),
         ...(harmless ? { harmless } : {}),
-        ...(until > index ? { holdsUntil: until } : {}),
+        ...(until > index && !atOnce ? { holdsUntil: until } : {}),
         ...(already === 0 ? { already: true } : {}),
       };
     }),
