@@ -32,6 +32,10 @@ export async function cleanupCommand(
         if (options.json !== true) console.out(`removed ${escapeControls(path)} of ${host}, ${formatBytes(bytes)}\n`);
       };
       await executeCleanup(deps, journals, { plan, only: operation }, onRemoved, signal);
+      // Nobody goes on with what is over; this machine's own journal stays.
+      const over = [...new Set(found.map((aside) => aside.operation))];
+      for (const { mirror, message } of await journals.removeCopies(over, signal))
+        console.err(`warning: copies of the journals stay on ${mirror}: ${escapeControls(message)}\n`);
     }
     if (options.json === true) printJson(console, { schema: "etcd-lifeboat/cleanup/v1", ...documentOf(plan), removed });
     if (refusal !== undefined) throw new Fault("cleanup-refused", refusal.message, { hint: refusal.hint });

@@ -1,9 +1,13 @@
 import type { Emit } from "../events.ts";
 import { Fault, isFault } from "../faults.ts";
+import { escapeControls } from "../format.ts";
+import { describeHolder, judgeLock } from "../repository/gates.ts";
 import { readIdentity } from "../repository/identity.ts";
-import { refuseOtherCluster, refuseOtherPlaces } from "../restore/bound.ts";
+import { readLock } from "../repository/lock.ts";
+import { refuseBehind } from "../restore/behind.ts";
+import { refuseOtherCluster, refuseOtherPlaces, refuseStrangeFacts } from "../restore/bound.ts";
 import type { HostDependencies } from "../restore/restore.ts";
-import type { Journal, JournalRecord } from "../runbook/journal.ts";
+import type { FoundJournal, Journal, SilentCopy } from "../runbook/journal.ts";
 import { renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { isUnfinished } from "../runbook/standing.ts";
@@ -17,15 +21,27 @@ export interface Confirmation {
   readonly confirmCluster?: string;
 }
 
+/** Flags of whoever goes on with an operation, or takes it back. */
+export interface Continuing extends Confirmation {
+  readonly takeOver?: boolean;
+}
+
 /** For a look that tells nothing on the way. */
 const quiet = (): void => undefined;
 
-/** Nothing new is begun beside what was not finished; fault `journal-unfinished`. */
-export async function refuseUnfinished(tools: Tools, signal: AbortSignal): Promise<void> {
-  const [unfinished] = await findUnfinished(tools, signal);
+/** Nothing new is begun beside what was not finished, here or on another machine; fault `journal-unfinished`. */
+export async function refuseUnfinished({ console, signal }: Environment, tools: Tools): Promise<void> {
+  const { found, refused } = await tools.journals(quiet).find(undefined, signal);
+  for (const { fault } of refused) {
+    // Two machines went on with one operation: a third beginning would make it worse.
+    if (fault.code === "journal-disagrees") throw fault;
+    console.err(`warning: ${escapeControls(fault.message)}\n`);
+  }
+  const [unfinished] = unfinishedOf(tools, found);
   if (unfinished === undefined) return;
-  const { id, operation } = unfinished.plan;
-  throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, {
+  const { id, operation } = unfinished.record.plan;
+  const where = unfinished.elsewhere ? ` (${unfinished.record.place})` : "";
+  throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished${where}`, {
     hint: `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`,
   });
 }
@@ -44,23 +60,29 @@ export interface Continuation<Deps extends HostDependencies> {
 export async function continueOperation<Deps extends HostDependencies>(
   { console, listen, signal }: Environment,
   tools: Tools,
-  options: Confirmation,
+  options: Continuing,
   { operation, mode, wanted, open, execute }: Continuation<Deps>,
 ): Promise<{ readonly plan: RunbookPlan; readonly outcome: Outcome }> {
-  const record = await findRecord(tools, wanted, signal);
+  const found = await findOperation(console, tools, wanted, signal);
+  const { record, elsewhere } = found;
   const { plan } = record;
   if (plan.operation !== operation) {
     throw new Fault("usage", `operation ${plan.id} is no ${operation}`, {
       hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
     });
   }
+  if (elsewhere) refuseStrangeFacts(plan);
+  await refuseLiving(tools, found, options.takeOver === true, signal);
   const listener = listen(console);
   try {
     const deps = await open(plan, listener.emit);
     refuseOtherPlaces(record, deps);
+    if (elsewhere) await refuseBehind(record, deps, signal);
     console.err(renderStanding(record));
     await confirm(console, options, tools.loaded.config.cluster.name);
-    await using journal = await tools.journals(listener.emit).open(plan.id, signal);
+    const journals = tools.journals(listener.emit);
+    if (elsewhere) await journals.adopt(found, signal);
+    await using journal = await journals.open(plan.id, signal);
     const outcome = await execute(deps, journal, hookOnFailure(tools, listener.emit), signal);
     return { plan, outcome };
   } finally {
@@ -69,32 +91,73 @@ export async function continueOperation<Deps extends HostDependencies>(
 }
 
 /** Of this configuration's cluster: another one's are none of its business. */
-async function findUnfinished(tools: Tools, signal: AbortSignal): Promise<readonly JournalRecord[]> {
-  const { name } = tools.loaded.config.cluster;
-  const records = await tools.journals(quiet).list(signal);
-  return records.filter((record) => record.plan.cluster === name && isUnfinished(record));
+export function unfinishedOf({ loaded }: Tools, found: readonly FoundJournal[]): readonly FoundJournal[] {
+  const { name } = loaded.config.cluster;
+  return found.filter(({ record }) => record.plan.cluster === name && isUnfinished(record));
 }
 
-/** The named operation, or the one that was not finished. */
-async function findRecord(tools: Tools, wanted: string | true, signal: AbortSignal): Promise<JournalRecord> {
-  const journals = tools.journals(quiet);
-  if (wanted !== true) {
-    const record = await journals.read(wanted, signal);
-    refuseOtherCluster(record, tools.loaded.config.cluster.name);
-    return record;
-  }
-  const [found, second] = await findUnfinished(tools, signal);
+/** The named operation, or the one that was not finished; its journal is here, or copies of it are elsewhere. */
+async function findOperation(
+  console: Console,
+  tools: Tools,
+  wanted: string | true,
+  signal: AbortSignal,
+): Promise<FoundJournal> {
+  const looked = await tools.journals(quiet).find(wanted === true ? undefined : wanted, signal);
+  const [refused] = looked.refused;
+  const those = wanted === true ? unfinishedOf(tools, looked.found) : looked.found;
+  const [found, second] = those;
+  if (found === undefined || found.elsewhere) for (const silent of looked.silent) console.err(saySilent(silent));
+  if (found === undefined && refused !== undefined) throw refused.fault;
   if (found === undefined) {
-    throw new Fault("not-found", "no operation was begun and not finished", {
-      hint: "see: etcd-lifeboat restore status",
-    });
+    const what = wanted === true ? "no operation was begun and not finished" : `there is no operation ${wanted}`;
+    throw new Fault("not-found", what, { hint: "see: etcd-lifeboat restore status" });
   }
   if (second !== undefined) {
-    throw new Fault("usage", `more than one operation is not finished: ${found.plan.id}, ${second.plan.id}`, {
-      hint: "name the one that is meant",
+    const ids = `${found.record.plan.id}, ${second.record.plan.id}`;
+    throw new Fault("usage", `more than one operation is not finished: ${ids}`, { hint: "name the one that is meant" });
+  }
+  refuseOtherCluster(found.record, tools.loaded.config.cluster.name);
+  return found;
+}
+
+/** What to know of a place that may hold a copy of a journal, and was not heard. */
+export function saySilent({ mirror, message }: SilentCopy): string {
+  return `warning: whether ${mirror} has a copy of a journal is not known: ${escapeControls(message)}\n`;
+}
+
+/** The machine that an operation runs on may be alive and at work: its lock tells. This machine's own processes are told apart by the journal itself. */
+async function refuseLiving(
+  tools: Tools,
+  { record: { plan }, elsewhere }: FoundJournal,
+  takeOver: boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  if (takeOver) return;
+  const hint =
+    "look at that machine; when it is certain that it does not work on it any more, and never will again: --take-over";
+  if (!plan.steps.some(({ kind }) => kind === "lock")) {
+    if (!elsewhere) return;
+    throw new Fault("locked", `nothing tells whether the machine that began operation ${plan.id} still works on it`, {
+      hint,
     });
   }
-  return found;
+  let log;
+  const scope = await tools.lock();
+  try {
+    log = await readLock(scope, signal);
+  } catch (error) {
+    if (signal.aborted || !isFault(error)) throw error;
+    // The lock is no reason to leave a cluster half-changed where it was begun.
+    if (!elsewhere) return;
+    throw new Fault("locked", `whether another machine works on operation ${plan.id} is not known: ${error.message}`, {
+      hint,
+      cause: error,
+    });
+  }
+  const { holder } = judgeLock(log, tools.clock.now());
+  if (holder?.id !== plan.id || !holder.alive || holder.by.host === scope.author.host) return;
+  throw new Fault("locked", `operation ${plan.id} is held ${describeHolder(holder, scope.describe)}`, { hint });
 }
 
 /** ULID of the repository of this cluster; undefined where there is none yet. */

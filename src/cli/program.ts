@@ -349,6 +349,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--confirm-cluster <name>", "the cluster's name, typed")
     .option("--resume [operation]", "go on with a restore that stopped")
     .option("--rollback [operation]", "take back a restore that stopped: the old data returns")
+    .option("--take-over", "go on although the machine that it was begun on may still be at work")
     .option("--accept-unproven", "restore a backup that no member was compared with")
     .option("--accept-reboot-risk", "go on although a reboot could start a service too early")
     .option("--quiet-seconds <n>", "how long no client may be heard before etcd is stopped", "25")
@@ -363,7 +364,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     command(
       restore,
       "status [operation]",
-      "Show how every restore of this machine stands, or one of them.",
+      "Show how every restore of this machine stands, and what other machines left unfinished; or one of them.",
       "etcd-lifeboat restore status",
     ),
   ).action(async (id: string | undefined, options: CommonOptions) =>
@@ -385,6 +386,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--confirm-cluster <name>", "the cluster's name, typed")
     .option("--resume [operation]", "go on with one that stopped")
     .option("--rollback [operation]", "take back one that stopped, until the member was removed")
+    .option("--take-over", "go on although the machine that it was begun on may still be at work")
     .option("--accept-reboot-risk", "go on although a reboot could start etcd too early")
     .action(async (member: string | undefined, options: RestoreMemberOptions) =>
       onStatus(await restoreMemberCommand(environment, member, options)),

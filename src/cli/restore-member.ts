@@ -10,11 +10,11 @@ import {
   hookOnFailure,
   refuseUnfinished,
   repositoryId,
-  type Confirmation,
+  type Continuing,
 } from "./operation.ts";
 import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
-export interface RestoreMemberOptions extends CommonOptions, Confirmation {
+export interface RestoreMemberOptions extends CommonOptions, Continuing {
   readonly plan?: boolean;
   readonly resume?: string | true;
   readonly rollback?: string | true;
@@ -47,7 +47,7 @@ async function begin(
   options: RestoreMemberOptions,
 ): Promise<number> {
   const { console, signal } = environment;
-  if (options.plan !== true) await refuseUnfinished(tools, signal);
+  if (options.plan !== true) await refuseUnfinished(environment, tools);
   const listener = environment.listen(console);
   try {
     const repository = await repositoryId(tools, signal);

@@ -14,7 +14,7 @@ import { backupSource, fileSource, lazySource, type Source } from "../restore/so
 import { renderPlan, renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
-import type { JournalRecord } from "../runbook/journal.ts";
+import type { FoundJournal, JournalRecord } from "../runbook/journal.ts";
 import { decryptionFor } from "../snapshot/verify.ts";
 import { openCatalog } from "./list.ts";
 import {
@@ -22,12 +22,14 @@ import {
   continueOperation,
   hookOnFailure,
   refuseUnfinished,
+  saySilent,
+  unfinishedOf,
   repositoryId,
-  type Confirmation,
+  type Continuing,
 } from "./operation.ts";
 import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
 
-export interface RestoreOptions extends CommonOptions, Confirmation {
+export interface RestoreOptions extends CommonOptions, Continuing {
   readonly backup?: string;
   readonly file?: string;
   readonly fromMember?: string;
@@ -63,7 +65,7 @@ export async function restoreCommand(environment: Environment, options: RestoreO
   return await beginRestore(environment, tools, options);
 }
 
-function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, plan }: RestoreOptions): void {
+function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, plan, takeOver }: RestoreOptions): void {
   const ways = {
     "--backup": backup,
     "--file": file,
@@ -75,6 +77,8 @@ function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, pla
   if (given.length > 1) throw new Fault("usage", `${given.join(" and ")} do not go together`);
   if (asNew === true && (fromMember ?? resume ?? rollback) !== undefined)
     throw new Fault("usage", "--as-new goes with --backup and --file only");
+  if (takeOver === true && (resume ?? rollback) === undefined)
+    throw new Fault("usage", "--take-over goes with --resume and --rollback only");
   if (plan === true && (resume !== undefined || rollback !== undefined))
     throw new Fault(
       "usage",
@@ -84,7 +88,7 @@ function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, pla
 
 async function beginRestore(environment: Environment, tools: Tools, options: RestoreOptions): Promise<number> {
   const { console, signal } = environment;
-  if (options.plan !== true) await refuseUnfinished(tools, signal);
+  if (options.plan !== true) await refuseUnfinished(environment, tools);
   const id = tools.newId();
   const listener = environment.listen(console);
   let begun = false;
@@ -166,7 +170,7 @@ async function continueRestore(
   return 0;
 }
 
-/** Where every restore of this machine stands, or one of them step by step. */
+/** Where every restore of this machine stands, and what others have left unfinished; or one of them step by step. */
 export async function restoreStatusCommand(
   environment: Environment,
   id: string | undefined,
@@ -175,16 +179,32 @@ export async function restoreStatusCommand(
   const { console, signal } = environment;
   await using tools = environment.open(options.config);
   const journals = tools.journals(quiet);
+  const { found, refused, silent } = await journals.find(id, signal);
+  for (const one of silent) console.err(saySilent(one));
+  const [first] = refused;
+  if (id !== undefined && first !== undefined) throw first.fault;
+  if (id !== undefined && found.length === 0)
+    throw new Fault("not-found", `there is no operation ${id}`, { hint: "see: etcd-lifeboat restore status" });
+  for (const { fault } of refused) console.err(`warning: ${escapeControls(fault.message)}\n`);
   const records =
     id === undefined
-      ? (await journals.list(signal)).filter(({ plan }) => plan.operation.startsWith("restore"))
-      : [await journals.read(id, signal)];
+      ? together(await journals.list(signal), unfinishedOf(tools, found))
+      : found.map(({ record }) => record);
   if (options.json === true) {
     const operations = records.map((record) => ({ ...record, needsRejoin: needsRejoin(record) }));
     printJson(console, { schema: "etcd-lifeboat/restore-status/v1", operations });
   } else if (records.length === 0) console.out("no restore was ever begun here\n");
   else console.out(records.map(standingText).join("\n"));
   return records.length === 0 ? 10 : 0;
+}
+
+/** The restores of this machine, and of others what copies tell; of both where they tell more. The oldest first. */
+function together(here: readonly JournalRecord[], found: readonly FoundJournal[]): readonly JournalRecord[] {
+  const records = new Map(here.map((record) => [record.plan.id, record]));
+  for (const { record, elsewhere } of found) if (elsewhere) records.set(record.plan.id, record);
+  return [...records.values()]
+    .filter(({ plan }) => plan.operation.startsWith("restore"))
+    .toSorted((a, b) => (a.plan.id < b.plan.id ? -1 : 1));
 }
 
 interface OpenedSource {

@@ -21,8 +21,12 @@ export function brokenHostRules(input: unknown, refuse: Refuse): void {
     const local = valueAt(host, ["reach"]) === "local";
     const member = valueAt(host, ["etcd", "member"]);
     if (typeof member === "string") once(members, member, ["hosts", name, "etcd", "member"]);
+    const state = valueAt(host, ["stateDirectory"]);
     for (const key of ["dataDirectory", "walDirectory"]) {
       const directory = valueAt(host, ["etcd", key]);
+      // What is moved and removed there is etcd's.
+      if (typeof state === "string" && typeof directory === "string" && `${state}/`.startsWith(`${directory}/`))
+        refuse(["hosts", name, "stateDirectory"], `is inside of hosts.${name}.etcd.${key}, which is etcd's own`);
       if (typeof directory === "string" && local) once(places, directory, ["hosts", name, "etcd", key]);
     }
     const names = new Map<string, Path>();

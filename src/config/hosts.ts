@@ -169,7 +169,7 @@ const host = z.strictObject({
     .describe("The directory that the kubelet watches for static pods."),
   stateDirectory: path
     .prefault("/var/lib/etcd-lifeboat")
-    .describe("Directory of ours on the host: what is held there, and a copy of the journals."),
+    .describe("Directory of ours on the host, outside of etcd's own: what is held there, and a copy of the journals."),
   etcd: etcd.optional(),
   services: z
     .array(service.describe("A service of the control plane, or another client of etcd."))
@@ -227,7 +227,9 @@ export const operations = z
   .strictObject({
     directory: path
       .prefault("/var/lib/etcd-lifeboat/operations")
-      .describe("Directory of ours for the journals of operations; what resume and rollback need is there."),
+      .describe(
+        "Directory of ours for the journals of operations; what resume and rollback need is there. Hosts and store hold copies.",
+      ),
   })
   .prefault({})
   .describe("Restores and upgrades.");

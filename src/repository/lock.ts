@@ -6,6 +6,7 @@ import type { ObjectEntry, Store } from "../store/store.ts";
 import { authorField, formatInstant, readDocument, timeField, ulidField, writeDocument } from "./documents.ts";
 import {
   closedGate,
+  describeAuthor,
   judgeLock,
   renewEveryMs,
   type Author,
@@ -346,7 +347,10 @@ export async function acquireLock(
       await renewing;
       await append(
         scope,
-        ({ holder, paused }) => (holder?.id === id ? { action: "release", holder: undefined, paused } : undefined),
+        ({ holder, paused }) =>
+          holder?.id === id && isSame(holder.by, scope.author)
+            ? { action: "release", holder: undefined, paused }
+            : undefined,
         // A release must not be kept from happening by what ended the operation; the store's own bounds end it.
         new AbortController().signal,
       );
@@ -373,6 +377,8 @@ async function renewUntil(
         scope,
         ({ holder, paused }, nowMs) => {
           if (holder?.id !== id) throw new Fault("locked", "the lock was taken away from this operation");
+          if (!isSame(holder.by, scope.author))
+            throw new Fault("locked", `${describeAuthor(holder.by)} goes on with this operation`);
           return { action: "renew", holder: { ...holder, renewedMs: nowMs }, paused };
         },
         released,
@@ -387,4 +393,9 @@ async function renewUntil(
       }
     }
   }
+}
+
+/** Of one operation, the process that took its lock up last is the one that goes on with it. */
+function isSame(one: Author, other: Author): boolean {
+  return one.host === other.host && one.pid === other.pid;
 }

@@ -6,6 +6,7 @@ import type { RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import { standingOf, type Standing, type StepStanding } from "../runbook/standing.ts";
 import type { Service } from "../service/service.ts";
 import type { HostDependencies, OpenHost } from "./restore.ts";
+import { textOf } from "./service-steps.ts";
 
 /**
  * Whether a copy of a journal tells all that was done. Each line is in every copy that is not behind before anything is done that it speaks of; a copy that was behind
@@ -72,7 +73,7 @@ async function lookAtStep(
       return await lookAtService("etcd", open.etcd?.service, at, start && steps.get(start.id), known, signal);
     }
     case "stop-service": {
-      const name = String(step.args["service"]);
+      const name = textOf(step, "service");
       const start = own.find(({ id }) => id === step.holdsUntil);
       const service = open.services.find((one) => one.service.name === name)?.service;
       return await lookAtService(name, service, at, start && steps.get(start.id), known, signal);

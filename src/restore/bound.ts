@@ -1,6 +1,7 @@
 import { Fault } from "../faults.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
 import { standingOf } from "../runbook/standing.ts";
+import { replaced } from "./aside-names.ts";
 import type { HostDependencies, OpenHost } from "./restore.ts";
 
 /** A journal is of one cluster and of its hosts as they were described when it was planned: nothing else may go on with it, or take it back. */
@@ -37,14 +38,57 @@ export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependen
   }
 }
 
+/** Refuses a plan whose facts are not such as its steps read: it came from a host or a store, and not from this program's own hand. */
+export function refuseStrangeFacts({ id, operation, facts }: JournalRecord["plan"]): void {
+  const shape = operation === "restore" ? restoreFacts : operation === "restore-member" ? rejoinFacts : undefined;
+  const strange = shape === undefined ? "operation" : firstOther(facts, shape);
+  if (strange === undefined) return;
+  throw new Fault("journal-invalid", `the plan of the ${operation} ${id} has no ${strange} that this version knows`, {
+    hint: "use the version of etcd-lifeboat that wrote it",
+  });
+}
+
+/** A pattern that a text fits, or what is in each object of a list, or in an object. */
+type Shape = RegExp | readonly [Shape] | { readonly [key: string]: Shape };
+
+const some = /^[^\0]{1,4096}$/;
+const number = /^\d{1,20}$/;
+const restoreFacts: Shape = {
+  source: { kind: /^(?:backup|file|member)$/, name: some, revision: number, sha256: /^[0-9a-f]{64}$/ },
+  first: { revision: number, bump: number },
+  token: some,
+  minor: /^\d\.\d{1,2}$/,
+  builder: some,
+  members: [{ host: some, name: some, peerUrls: [/^https?:\/\/\S{1,1000}$/] }],
+  clientUrls: [{ name: some, urls: [/^https?:\/\/\S{1,1000}$/] }],
+};
+const rejoinFacts: Shape = { member: some, host: some, oldId: /^[0-9a-f]{1,16}$/, minor: some, peerUrls: [some] };
+
+/** The first field that is not of the shape; undefined when all are. */
+function firstOther(value: unknown, shape: Shape): string | undefined {
+  if (shape instanceof RegExp) return typeof value === "string" && shape.test(value) ? undefined : "text";
+  if (isList(shape)) {
+    if (!Array.isArray(value)) return "list";
+    return value.map((item) => firstOther(item, shape[0])).find((other) => other !== undefined);
+  }
+  if (typeof value !== "object" || value === null) return "object";
+  for (const [key, inner] of Object.entries(shape)) {
+    if (firstOther((value as Readonly<Record<string, unknown>>)[key], inner) !== undefined) return key;
+  }
+  return undefined;
+}
+
+function isList(shape: Shape): shape is readonly [Shape] {
+  return Array.isArray(shape);
+}
+
 /** What is moved has the names that the operation's id gives it, and no other: a journal may have come from a host or a store. */
 function refuseOtherNames(
   { id, operation }: JournalRecord["plan"],
   { newName, oldName }: JournalRecord["plan"]["steps"][number]["args"],
 ): void {
   const strange =
-    (newName !== undefined && newName !== `restore-${id}`) ||
-    (oldName !== undefined && oldName !== `before-restore-${id}`);
+    (newName !== undefined && newName !== `restore-${id}`) || (oldName !== undefined && oldName !== `${replaced}${id}`);
   if (strange)
     throw new Fault("journal-invalid", `the plan of the ${operation} ${id} moves data to names that are not its own`, {
       hint: "no version of this program has written it: find out who did",

@@ -109,9 +109,10 @@ export function placeStep(work: RestoreWork): StepHandler {
       );
       return { state: there.every((facts) => facts !== undefined) ? "done" : "pending" };
     },
-    async perform(step, _context, signal) {
+    async perform(step, context, signal) {
       const { host } = work.host(step.host ?? "");
       const { data, newData, newWal } = placesOf(step);
+      await requireSameBuild(work, context, signal);
       const built = await work.builtMember(textOf(step, "member"), signal);
       const selinux = (await host.stat(data, signal))?.selinux;
       const options = { mode: 0o700, owner: ownerOf(step), selinux };
@@ -132,6 +133,18 @@ export function placeStep(work: RestoreWork): StepHandler {
       if (newWal !== undefined) await discard(host, newWal, served ? servedWal : undefined, signal);
     },
   };
+}
+
+/** Other hosts may have their data already, of another machine's making: what is built here must be of the same cluster, and hold the same. */
+async function requireSameBuild(work: RestoreWork, context: StepContext, signal: AbortSignal): Promise<void> {
+  const noted = builtResult(context);
+  const { clusterId, revision, hashKv } = await work.built(signal);
+  const same =
+    clusterId.toString(16) === noted.clusterId && revision.toString() === noted.revision && hashKv.hash === noted.hash;
+  if (same) return;
+  throw new Fault("runbook-refused", "what is built here is not what was built when the restore began", {
+    hint: "use the version of etcd-lifeboat, and the builder, that began it; or roll back",
+  });
 }
 
 async function discard(host: Host, tree: string, keptAt: string | undefined, signal: AbortSignal): Promise<void> {

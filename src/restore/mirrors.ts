@@ -141,8 +141,7 @@ export function storeMirror(open: () => Promise<Store>): JournalMirror {
 
 /** Nothing is written where the backups of another cluster are. */
 function hasRepository({ facts }: RunbookPlan): boolean {
-  const { repository, lineage } = facts;
-  return typeof repository === "string" || typeof lineage === "string";
+  return typeof facts["repository"] === "string";
 }
 
 /** What is missing of the lines that follow the first `from`. */

@@ -45,16 +45,14 @@ export async function gatherCopies(
     const listed = await Promise.all(
       mirrors.map(async (mirror) => await ask(mirror, async (stop) => await mirror.list(stop))),
     );
-    const newest = [...new Map(listed.flat().map((entry) => [entry?.id, entry])).keys()]
-      .toSorted()
-      .slice(-mostOperations);
-    for (const entry of listed.flat())
-      if (entry !== undefined && isOperation(entry.id) && newest.includes(entry.id) && !endsOperation(entry.last))
-        open.add(entry.id);
+    const entries = listed.flatMap((some) => some ?? []).filter(({ id }) => isOperation(id));
+    const byId = [...new Set(entries.map(({ id }) => id))].sort();
+    const newest = new Set(byId.slice(-mostOperations));
+    for (const { id, last } of entries) if (newest.has(id) && !endsOperation(last)) open.add(id);
   }
   const found: FoundJournal[] = [];
   const refused: { id: string; fault: Fault }[] = [];
-  for (const id of [...open].toSorted()) {
+  for (const id of [...open].sort()) {
     const copies = await Promise.all(
       mirrors.map(async (mirror): Promise<Copy> => ({
         place: mirror.name,
@@ -90,7 +88,7 @@ async function joined(
 }
 
 /** The longest copy, this machine's where it is as long as any, and where else that is; `journal-disagrees` where another one is no beginning of it. */
-export function longestOf(
+function longestOf(
   id: string,
   copies: readonly Copy[],
 ): { readonly longest: Copy; readonly places: readonly string[] } {

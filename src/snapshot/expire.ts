@@ -332,7 +332,12 @@ async function collect(run: Run, collection: Collection, signal: AbortSignal): P
     await removeData(run, unit, signal);
   }
   const { store, coordination, bounds } = run.deps;
-  const spent = await listSpent(store, coordination, run.storeNowMs - bounds.orphanMs, signal);
+  const spent = await listSpent(
+    store,
+    coordination,
+    { beforeMs: run.storeNowMs - bounds.orphanMs, operationsBeforeMs: run.storeNowMs - bounds.markMs },
+    signal,
+  );
   const small = [
     ...spent,
     ...collection.beside,

@@ -1,8 +1,14 @@
-import { expect, test } from "vitest";
-import { restoreCommand, type RestoreOptions } from "../../src/cli/restore.ts";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { restoreCommand, restoreStatusCommand, type RestoreOptions } from "../../src/cli/restore.ts";
 import { restoreMemberCommand } from "../../src/cli/restore-member.ts";
 import type { Environment, Tools } from "../../src/cli/tools.ts";
+import { Fault } from "../../src/faults.ts";
+import type { LockScope } from "../../src/repository/lock.ts";
+import type { MirroredJournals } from "../../src/runbook/journal.ts";
+import { openJournalFiles } from "../../src/runbook/journal-file.ts";
 import type { RestoreDependencies } from "../../src/restore/restore.ts";
+import { memoryMirror } from "../fakes/mirror.ts";
 import { memoryStore } from "../fakes/store.ts";
 import { openModel, openScratch, type Model } from "../restore/model.ts";
 
@@ -17,9 +23,13 @@ interface Given {
   readonly deps?: RestoreDependencies;
   /** What is typed when the name is asked for. */
   readonly typed?: string;
+  readonly journals?: MirroredJournals;
+  readonly lock?: LockScope;
+  readonly heard?: string[];
 }
 
-function environmentOf(model: Model, { cluster = "prod", deps = model.deps, typed }: Given, removed: string[] = []) {
+function environmentOf(model: Model, given: Given, removed: string[] = []) {
+  const { cluster = "prod", deps = model.deps, typed, journals = model.journals, lock = model.lock, heard } = given;
   const store = memoryStore(() => 0);
   const tools = {
     loaded: { path: "config.yaml", config: { cluster: { name: cluster }, hosts: { h1: {} }, hooks: {} } },
@@ -29,7 +39,8 @@ function environmentOf(model: Model, { cluster = "prod", deps = model.deps, type
     trusted: async () => undefined,
     scanAny: () => Promise.reject(new Error("no scan here")),
     holders: async () => [],
-    journals: () => model.journals,
+    journals: () => journals,
+    lock: async () => lock,
     restore: async () => ({ ...deps, cluster }),
     hosts: async () => ({ ...deps, cluster }),
     hook: async () => undefined,
@@ -38,8 +49,8 @@ function environmentOf(model: Model, { cluster = "prod", deps = model.deps, type
   } as unknown as Tools;
   const environment: Environment = {
     console: {
-      out: () => undefined,
-      err: () => undefined,
+      out: (text) => void heard?.push(text),
+      err: (text) => void heard?.push(text),
       interactive: false,
       ...(typed !== undefined && { ask: async () => typed }),
       columns: () => undefined,
@@ -137,4 +148,122 @@ test("the database that was fetched goes when the restore is not begun", async (
   await said(environmentOf(model, {}, removed), begun);
   expect((await model.journals.list(never)).length).toBe(1);
   expect(removed).toEqual([]);
+});
+
+/** The journals of another machine, which has never seen the operation: its copies are on one host, but for their last lines, and a store that does not answer. */
+async function elsewhere(model: Model, directory: string, lacks = 0): Promise<MirroredJournals> {
+  const { plan, entries } = await model.journals.read(model.plan.id, never);
+  const [host, store] = [memoryMirror("host h1"), memoryMirror("store")];
+  const lines = [plan, ...entries].map((line) => JSON.stringify(line));
+  host.kept.set(plan.id, lines.slice(0, lines.length - lacks));
+  store.trouble = () => {
+    throw new Fault("store-unreachable", "no route");
+  };
+  return openJournalFiles({ directory, mirrors: [host, store], by: "there", emit: () => undefined });
+}
+
+describe("on another machine than that which began it", () => {
+  test("an operation is found by its copies, keeps a new one from beginning, and goes on", async () => {
+    using scratch = openScratch();
+    const model = await openModel({ members: 1 }, scratch.directory);
+    expect(await model.process("run", 200)).toBe("died");
+    const journals = await elsewhere(model, join(scratch.directory, "operations"));
+    const heard: string[] = [];
+    const there = environmentOf(model, { journals, heard });
+    expect(await said(there, { file: "/backup.db" })).toMatchObject({
+      code: "journal-unfinished",
+      message: expect.stringMatching(/\(a copy on host h1\)$/) as string,
+    });
+    expect(await restoreStatusCommand(there, undefined, { config: "config.yaml" })).toBe(0);
+    expect(heard.join("")).toMatch(/NOT FINISHED[^]*journal: a copy on host h1/);
+    expect(heard.join("")).toMatch(/whether store has a copy of a journal is not known: no route/);
+    // Without a lock nothing tells whether the other machine is dead.
+    expect(await said(there, { ...confirmed, resume: true })).toMatchObject({
+      code: "locked",
+      hint: expect.stringContaining("--take-over") as string,
+    });
+    expect(await journals.list(never)).toEqual([]);
+    expect(await said(there, { ...confirmed, resume: true, takeOver: true })).toBe(0);
+    expect((await journals.read(model.plan.id, never)).entries.at(-1)).toMatchObject({
+      kind: "ended",
+      outcome: "done",
+    });
+    expect(model.host("h1").host.tree()["/var/lib/etcd/member/snap/db"]).not.toMatch(/^old/);
+  });
+
+  test("an operation is refused whose copies lack what was done", async () => {
+    using scratch = openScratch();
+    const model = await openModel({ members: 1 }, scratch.directory);
+    expect(await model.process("run", 200)).toBe("died");
+    const journals = await elsewhere(model, join(scratch.directory, "operations"), 12);
+    const before = model.tree();
+    for (const way of ["resume", "rollback"] as const)
+      expect(
+        await said(environmentOf(model, { journals }), { ...confirmed, [way]: model.plan.id, takeOver: true }),
+      ).toMatchObject({
+        code: "journal-behind",
+        message: expect.stringMatching(/as a copy on host h1 tells it lacks what was done: on h1 /) as string,
+      });
+    expect(model.tree()).toEqual(before);
+    expect(await journals.list(never)).toEqual([]);
+  });
+
+  test("an operation is refused while the lock shows that its machine is at work, and taken over when that is said", async () => {
+    using scratch = openScratch();
+    const model = await openModel({ members: 1, repository: true }, scratch.directory);
+    expect(await model.process("run", 260)).toBe("died");
+    const journals = await elsewhere(model, join(scratch.directory, "operations"));
+    const lock = { ...model.lock, author: { ...model.lock.author, host: "there" } };
+    const at = (scope: LockScope): Environment => environmentOf(model, { journals, lock: scope });
+    expect(await said(at(lock), { ...confirmed, rollback: true })).toMatchObject({
+      code: "locked",
+      message: expect.stringMatching(/is held by restore since .*, root on here \(process 1\); it was alive/) as string,
+      hint: expect.stringContaining("--take-over") as string,
+    });
+    const away = { ...lock, store: { ...lock.store, list: () => [].values() as never } };
+    away.store.list = () => {
+      throw new Fault("store-unreachable", "no route");
+    };
+    expect(await said(at(away), { ...confirmed, rollback: true })).toMatchObject({
+      code: "locked",
+      message: expect.stringMatching(/is not known: no route/) as string,
+    });
+    expect(await said(at(lock), { ...confirmed, rollback: true, takeOver: true })).toBe(0);
+    expect(model.host("h1").host.tree()["/var/lib/etcd/member/snap/db"]).toMatch(/^old data/);
+  });
+});
+
+test("a plan from elsewhere is believed only when it is such as this program writes", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1 }, scratch.directory);
+  expect(await model.process("run", 200)).toBe("died");
+  const facts = model.plan.facts as unknown as { source: object };
+  const steps = (change: Record<string, string>): object => ({
+    steps: model.plan.steps.map((step) =>
+      step.kind === "swap" ? { ...step, args: { ...step.args, ...change } } : step,
+    ),
+  });
+  for (const [change, why] of [
+    [{ operation: "shutdown" }, /is no restore/],
+    [{ facts: { ...facts, source: { ...facts.source, sha256: "x" } } }, /has no source/],
+    [{ facts: { ...facts, members: {} } }, /has no members/],
+    [steps({ oldName: "../../../etc" }), /moves data to names that are not its own/],
+    [steps({ newName: "restore-x" }), /moves data to names that are not its own/],
+    [steps({ data: "/etc" }), /the data of h1 is in \/etc, and not in \/var\/lib\/etcd/],
+  ] as const) {
+    const mirror = memoryMirror("store");
+    const { entries } = await model.journals.read(model.plan.id, never);
+    mirror.kept.set(
+      model.plan.id,
+      [{ ...model.plan, ...change }, ...entries].map((line) => JSON.stringify(line)),
+    );
+    const directory = join(scratch.directory, "operations");
+    const journals = openJournalFiles({ directory, mirrors: [mirror], by: "there", emit: () => undefined });
+    const before = model.tree();
+    const environment = environmentOf(model, { journals });
+    expect(await said(environment, { ...confirmed, resume: model.plan.id, takeOver: true })).toMatchObject({
+      message: expect.stringMatching(why) as string,
+    });
+    expect(model.tree()).toEqual(before);
+  }
 });

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { Ended } from "./command.ts";
@@ -43,6 +43,24 @@ async function journals(site: Restorable): Promise<readonly string[]> {
   return await readdir(join(site.site.directory, "operations"));
 }
 
+/** The machine with the journals, and all that was fetched and built there, is gone; another one has the same configuration. */
+async function loseMachine({ site }: Restorable): Promise<void> {
+  await rm(join(site.directory, "operations"), { recursive: true });
+}
+
+/** The newest journal, and what of it lies on the first host and in the store. */
+async function copiesOf(site: Restorable): Promise<readonly string[]> {
+  const journal = (await journals(site)).findLast((name) => name.endsWith(".jsonl")) ?? "";
+  const { directory, store } = site.site;
+  const pieces = (await site.site.objects()).filter((name) => name.startsWith(`operations/${journal.slice(0, 26)}/`));
+  const inStore = await Promise.all(pieces.map(async (name) => await readFile(join(store, name), "utf8")));
+  return [
+    await readFile(join(directory, "operations", journal), "utf8"),
+    await readFile(join(directory, "state1", "journals", `h1.${journal}`), "utf8"),
+    inStore.join(""),
+  ];
+}
+
 /** The steps that a journal says are done, in their order. */
 async function stepsOf(site: Restorable, journal: string): Promise<readonly string[]> {
   return (await readFile(join(site.site.directory, "operations", journal), "utf8"))
@@ -55,7 +73,7 @@ async function stepsOf(site: Restorable, journal: string): Promise<readonly stri
 }
 
 test(
-  "three members with TLS, authentication and API servers go back; also when it dies amid the swap and is resumed, or is rolled back",
+  "three members with TLS, authentication and API servers go back; also when it dies amid the swap with the machine that it ran on, and another one resumes it, or takes one back",
   { timeout: 900_000 },
   async () => {
     const auth = { rootPassword: "three members" };
@@ -89,12 +107,19 @@ test(
 
     await writeOn();
     await dieAt(site, "swap.h2 after perform");
+    await loseMachine(site);
+    const found = await site.site.run(["restore", "status"]);
+    expect(ended(found, 0)).toMatch(/NOT FINISHED[^]*journal: a copy on host h1, host h2, host h3, store/);
     ended(await site.site.run(["restore", "--resume", ...quick]), 0);
+    const [journal = "", ...copies] = await copiesOf(site);
+    expect(copies).toEqual([journal, journal]);
+    expect(journal).not.toContain(auth.rootPassword);
     expect(await cluster.get("kept")).toBe("then");
     await allRun(site);
 
     await writeOn();
     await dieAt(site, "healthy after done");
+    await loseMachine(site);
     ended(await site.site.run(["restore", "--rollback", ...quick]), 0);
     expect(await cluster.get("kept")).toBe("now");
     await allRun(site);

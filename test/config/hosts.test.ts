@@ -118,6 +118,13 @@ describe("what cannot be is refused", () => {
       "hosts.cp2.etcd.dataDirectory: is that of hosts.cp1.etcd.dataDirectory already",
     ],
     [
+      "a directory of ours inside of etcd's",
+      {
+        hosts: { cp1: { reach: "local", stateDirectory: "/var/lib/a/ours", etcd: etcd("cp1", "/var/lib/a") } },
+      },
+      "hosts.cp1.stateDirectory: is inside of hosts.cp1.etcd.dataDirectory, which is etcd's own",
+    ],
+    [
       "one unit for two things",
       one([
         { name: "a", role: "client", systemd: "a.service" },

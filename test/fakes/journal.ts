@@ -1,5 +1,5 @@
 import { Fault } from "../../src/faults.ts";
-import type { Journal, JournalEntry, JournalRecord, Journals } from "../../src/runbook/journal.ts";
+import type { Journal, JournalEntry, JournalRecord, MirroredJournals } from "../../src/runbook/journal.ts";
 import type { RunbookPlan } from "../../src/runbook/runbook.ts";
 import { isUnfinished } from "../../src/runbook/standing.ts";
 
@@ -7,7 +7,7 @@ import { isUnfinished } from "../../src/runbook/standing.ts";
 export function fakeJournals(
   onAppend: (when: "before" | "after", entry: JournalEntry) => void = () => {},
   first?: Pick<JournalRecord, "plan" | "entries">,
-): Journals {
+): MirroredJournals {
   const kept = new Map<string, { plan: RunbookPlan; entries: JournalEntry[]; executing: boolean }>();
   if (first !== undefined) kept.set(first.plan.id, { plan: first.plan, entries: [...first.entries], executing: false });
   const known = (id: string) => {
@@ -53,5 +53,15 @@ export function fakeJournals(
     open,
     read: async (id) => await Promise.resolve(recordOf(id)),
     list: async () => await Promise.resolve([...kept.keys()].sort().map(recordOf)),
+    async find(wanted) {
+      const records = [...kept.keys()].sort().map(recordOf);
+      const those = records.filter((record) =>
+        wanted === undefined ? isUnfinished(record) : record.plan.id === wanted,
+      );
+      const found = those.map((record) => ({ record, lines: [], elsewhere: false }));
+      return await Promise.resolve({ found, refused: [], silent: [] });
+    },
+    adopt: async () => await Promise.reject(new Error("there are no copies of journals in memory")),
+    removeCopies: async () => await Promise.resolve([]),
   };
 }

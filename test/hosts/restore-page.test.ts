@@ -229,17 +229,38 @@ describe("When it stops", () => {
   });
 });
 
+describe("When the machine you typed on is gone", () => {
+  test("another one finds the operation by the copies of its journal, and goes on", async () => {
+    const [status = "", resume = ""] = commandsOf("When the machine you typed on is gone");
+    const operations = "/var/lib/etcd-lifeboat/operations";
+    await writeOn();
+    await dieAt("swap.cp1 after perform");
+    await host.sh(`mv ${operations} ${operations}.lost`);
+    expect(await sh(status)).toMatch(/NOT FINISHED[^]*journal: a copy on host cp1, store/);
+    await type(resume);
+    expect(await kept()).toBe("then");
+    expect(await running()).toBe(allRun);
+    await ready();
+    // The journals of earlier restores come back, which a clean-up needs.
+    await host.sh(`mv --no-clobber ${operations}.lost/*.jsonl ${operations}/ && rm -r ${operations}.lost`);
+  });
+});
+
 describe("Afterwards", () => {
-  test("the old data of two restores, and what a member ran on before it was taken back, is listed, and goes when the name is typed", async () => {
+  test("the old data of three restores, and what a member ran on before it was taken back, is listed, and goes when the name is typed", async () => {
     const [plan = "", cleanup = ""] = commandsOf("Afterwards");
     const aside = "find /var/lib/etcd -maxdepth 1 -name 'member.*' | wc -l";
-    expect(await host.sh(aside)).toBe("3");
+    expect(await host.sh(aside)).toBe("4");
     await sh("etcd-lifeboat backup");
-    expect((await sh(`${plan} 2>&1`)).match(/left by restore/g)).toHaveLength(3);
-    expect(await host.sh(aside)).toBe("3");
+    expect((await sh(`${plan} 2>&1`)).match(/left by restore/g)).toHaveLength(4);
+    expect(await host.sh(aside)).toBe("4");
     await type(cleanup);
     expect(await host.sh(aside)).toBe("0");
-    expect(await kept()).toBe("now");
+    // And with them the copies of their journals.
+    const copies =
+      "find /var/lib/etcd-lifeboat/journals /var/backups/etcd/operations -name '*.jsonl' 2>/dev/null || true";
+    expect(await host.sh(copies)).toBe("");
+    expect(await kept()).toBe("then");
     expect(await running()).toBe(allRun);
   });
 });

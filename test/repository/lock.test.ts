@@ -194,6 +194,24 @@ describe("an operation", () => {
     expect(rig.clock.sleepers()).toBe(0);
   });
 
+  test("that another machine went on with is told, renews no more, and leaves the lock to it", async () => {
+    const rig = openRig();
+    const id = "01JQ00000000000000000000ZZ";
+    const first = await acquireLock(rig.at("cp1"), "restore", false, calm, id);
+    const second = await acquireLock(rig.at("cp2"), "restore", false, calm, id);
+    await rig.clock.advance(61_000);
+    expect(first.lost.aborted).toBe(true);
+    expect(first.lost.reason).toMatchObject({
+      code: "locked",
+      message: expect.stringMatching(/root on cp2 .* goes on with this operation/) as string,
+    });
+    await first[Symbol.asyncDispose]();
+    expect(await closed(rig)).toMatch(/^locked: .*root on cp2/);
+    expect(second.lost.aborted).toBe(false);
+    await second[Symbol.asyncDispose]();
+    expect(await closed(rig)).toBeUndefined();
+  });
+
   test("that may lapse does so when it is silent for five minutes, and the next one takes over", async () => {
     const rig = openRig();
     await dead(rig, "scan", true);

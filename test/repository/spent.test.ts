@@ -37,7 +37,7 @@ test("what daemons agreed by is spent once it is old: whole claims, and entries 
   const beforeMs = clock.now();
   await claim("20260301T130000Z.slot.hourly");
 
-  const spent = await listSpent(store, "coordination", beforeMs, calm);
+  const spent = await listSpent(store, "coordination", { beforeMs, operationsBeforeMs: 0 }, calm);
   const kept = old.filter((name) => !spent.includes(name));
   expect(spent.filter((name) => name.includes("/claims/")).every((name) => name.includes(backupId))).toBe(true);
   expect(kept).toHaveLength(16);
@@ -46,4 +46,18 @@ test("what daemons agreed by is spent once it is old: whole claims, and entries 
 
   for (const name of spent) await store.remove(name, calm);
   expect(await readLock(scope, calm)).toMatchObject({ highest: 24, holder: undefined, damaged: [] });
+});
+
+test("the copy of a journal is spent as a whole once nobody has written to it for long, and nothing else beside it is", async () => {
+  const clock = steeredClock(Date.UTC(2026, 2, 1, 12));
+  const store = memoryStore(() => clock.now());
+  const [old, young] = ["01JQ0000000000000000000001", "01JQ0000000000000000000002"];
+  const put = async (name: string): Promise<void> => await store.create(`operations/${name}`, Buffer.from("x"), calm);
+  for (const name of [`${old}/000000.jsonl`, `${old}/000003.jsonl`, `${young}/000000.jsonl`, `${old}/notes.txt`])
+    await put(name);
+  await clock.advance(1000);
+  const operationsBeforeMs = clock.now();
+  await put(`${young}/000001.jsonl`);
+  const spent = await listSpent(store, "coordination", { beforeMs: 0, operationsBeforeMs }, calm);
+  expect(spent).toEqual([`operations/${old}/000000.jsonl`, `operations/${old}/000003.jsonl`]);
 });

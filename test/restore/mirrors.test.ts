@@ -98,8 +98,7 @@ test("a line whose answer was lost is there once, also when the next one came al
 test("the store is told of operations alone that have their repository in it", () => {
   const mirror = storeMirror(async () => await Promise.reject(new Error("nobody opens it")));
   const plan = modelPlan([]);
-  expect(mirror.accepts({ ...plan, facts: { repository: null, lineage: null } })).toBe(false);
-  expect(mirror.accepts({ ...plan, facts: { repository: "01JQ0000000000000000000009", lineage: null } })).toBe(true);
-  expect(mirror.accepts({ ...plan, facts: { lineage: "kept" } })).toBe(true);
+  expect(mirror.accepts({ ...plan, facts: { repository: null } })).toBe(false);
+  expect(mirror.accepts({ ...plan, facts: { repository: "01JQ0000000000000000000009" } })).toBe(true);
   expect(hostMirror(fakeHost("cp1"), "/state").accepts({ ...plan, facts: {} })).toBe(true);
 });
