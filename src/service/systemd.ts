@@ -1,5 +1,6 @@
 import { Fault } from "../faults.ts";
 import type { Host, RunResult } from "../host/host.ts";
+import { joinByUnit } from "./join-unit.ts";
 import { joinByEnvironmentFile } from "./joining.ts";
 import type { Service, ServiceRole, ServiceState } from "./service.ts";
 
@@ -16,8 +17,9 @@ export interface SystemdServiceOptions {
 
 const commandMs = 60_000;
 const units = "/etc/systemd/system";
-/** The last of a unit's drop-ins by name, so that no other one takes its assertion back. */
+/** The last of a unit's drop-ins by name, so that no other one takes back what they say. */
 const dropIn = "zzzz-etcd-lifeboat-hold.conf";
+const joinDropIn = "zzzz-etcd-lifeboat-join.conf";
 
 /**
  * A unit of systemd. It is held by a drop-in with an assertion that fails: `systemctl mask` refuses a unit whose file is in /etc/systemd/system, where hand-made
@@ -75,8 +77,11 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
     await systemctl(["reset-failed", "--", unit], signal);
     await must(["start", "--no-block", "--", unit], signal);
   };
+  const show = async (names: readonly string[], signal: AbortSignal): Promise<string> =>
+    (await systemctl(["show", `--property=${names.join(",")}`, "--", unit], signal)).stdout;
+  const directoryOf = async (signal: AbortSignal): Promise<string> => (await look(signal)).directory;
   const check = async (signal: AbortSignal): Promise<void> => {
-    const { stdout } = await systemctl(["show", "--property=ExecStart,EnvironmentFiles", "--", unit], signal);
+    const stdout = await show(["ExecStart", "EnvironmentFiles"], signal);
     // A flag beside its variable ends etcd from 3.4 on, and wins before.
     const why = /--?initial-cluster/.test(stdout)
       ? `${unit} on ${host.name} gives etcd --initial-cluster as a flag, which wins over its environment`
@@ -85,7 +90,7 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
         : undefined;
     if (why === undefined) return;
     throw new Fault("service-unjoinable", why, {
-      hint: `put ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE into hosts.${host.name}.etcd.environmentFile in place of the flags, with EnvironmentFile= in the unit`,
+      hint: `leave hosts.${host.name}.etcd.environmentFile out where the unit gives etcd its flags: a drop-in changes them meanwhile; or put both variables into it in place of the flags`,
     });
   };
 
@@ -94,7 +99,11 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
     role,
     description: environment === undefined ? unit : `${unit} with ${environment.path}`,
     joining:
-      environment === undefined ? undefined : joinByEnvironmentFile(host, { name, ...environment, check, start }),
+      role !== "etcd"
+        ? undefined
+        : environment === undefined
+          ? joinByUnit(host, { unit, directoryOf, file: joinDropIn, show, reload, start })
+          : joinByEnvironmentFile(host, { name, ...environment, check, start }),
     canHold: true,
     holdStops: false,
     async state(signal) {

@@ -11,6 +11,9 @@ export interface FakeUnit {
   /** As `systemctl show` gives them. */
   execStart?: string;
   environmentFiles?: string;
+  environment?: string;
+  /** The path of its file. */
+  fragment?: string;
 }
 
 /** A systemd in memory on a fake host, as far as a service asks: assertions of drop-ins count once they are loaded. */
@@ -82,6 +85,8 @@ export function fakeSystemd(host: FakeHost, names: readonly string[]) {
           `DropInPaths=${dropInsOf(name).join(" ")}`,
           `ExecStart=${unit.execStart ?? ""}`,
           `EnvironmentFiles=${unit.environmentFiles ?? ""}`,
+          `Environment=${unit.environment ?? ""}`,
+          `FragmentPath=${unit.fragment ?? ""}`,
           "",
         ].join("\n"),
       };
