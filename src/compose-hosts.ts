@@ -1,10 +1,11 @@
-import { createHash } from "node:crypto";
-import { rm } from "node:fs/promises";
+import { createHash, X509Certificate } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
+import type { GivenLogin, HostParts, RestoreParts, SurvivorParts, Tools } from "./cli/tools.ts";
 import { systemClock } from "./clock.ts";
 import type { Host as HostConfig, ServiceWay } from "./config/hosts.ts";
 import type { Config } from "./config/schema.ts";
+import { readSecret } from "./config/secrets.ts";
 import type { DataDirectoryBuilder } from "./datadir/datadir.ts";
 import { etcdutlBuilder } from "./datadir/etcdutl.ts";
 import { lifeboatBuilder } from "./datadir/lifeboat.ts";
@@ -18,7 +19,7 @@ import { openLocalHost } from "./host/local.ts";
 import { askReady } from "./compose-ready.ts";
 import { describeAuthor, type Author } from "./repository/gates.ts";
 import { hostMirror, storeMirror } from "./restore/mirrors.ts";
-import type { HostDependencies, OpenHost, RestoreDependencies } from "./restore/restore.ts";
+import type { HostDependencies, OpenHost, RestoreDependencies, RestoredLogin } from "./restore/restore.ts";
 import type { Source } from "./restore/source.ts";
 import { survivorSource } from "./restore/survivor.ts";
 import { openJournalFiles } from "./runbook/journal-file.ts";
@@ -89,12 +90,15 @@ export async function openHosts(
 /** What a restore works with, from the configuration and what the command chose. */
 export async function openRestore(
   config: Config,
-  tools: Pick<Tools, "backup" | "lock" | "clock">,
+  tools: Pick<Tools, "backup" | "lock" | "clock" | "etcdAs">,
   parts: RestoreParts,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<RestoreDependencies> {
+  const hosts = await openHosts(config, tools, parts);
   return {
-    ...(await openHosts(config, tools, parts)),
+    ...hosts,
+    restored: parts.login === undefined ? hosts.etcd : tools.etcdAs(parts.login),
+    login: await openLogin(config, parts.login, env),
     source: parts.source,
     builder: openBuilder(parts.builder, () =>
       openLocalTools({ directory: parts.toolDirectory, path: env["PATH"] ?? "" }),
@@ -103,6 +107,41 @@ export async function openRestore(
     survey: (path, signal) => runTask({ kind: "survey-kubernetes", path }, signal),
     workDirectory: workDirectoryOf(config, parts.id),
   };
+}
+
+/** Who asks the restored members: whom the command names, else whom the configuration does. */
+async function openLogin(
+  { cluster: { auth, tls } }: Config,
+  given: GivenLogin | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<RestoredLogin> {
+  const by = given !== undefined ? "given" : auth !== undefined ? "password" : "certificate";
+  const username = given?.username ?? auth?.username ?? (await commonNameOf(tls?.cert));
+  const secret = given === undefined ? auth?.password : { file: given.passwordFile };
+  return {
+    username,
+    by,
+    passwordFile: given?.passwordFile,
+    async prove(path, signal) {
+      const password = secret === undefined ? undefined : (await readSecret(secret, env)).reveal();
+      return await runTask({ kind: "prove-login", path, username, password }, signal);
+    },
+  };
+}
+
+/** etcd's own rule: the CN of a client certificate is a user's name. Undefined where there is none; what else is wrong with it is told where it is used. */
+async function commonNameOf(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    const { subject } = new X509Certificate(await readFile(path));
+    return subject
+      .split("\n")
+      .find((line) => line.startsWith("CN="))
+      ?.slice(3);
+  } catch (error) {
+    if (error instanceof Error && "code" in error) return undefined;
+    throw error;
+  }
 }
 
 /** The data of a member that survived; `usage` when no host of the configuration carries it. */

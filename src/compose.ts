@@ -94,6 +94,7 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     describe: { time: formatTime, duration: formatDuration },
   }));
   let etcd: Etcd | undefined;
+  const others: Etcd[] = [];
   let pings: Pings | undefined;
   const newId = (): string => ulid();
   return {
@@ -128,6 +129,12 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     },
     async survivor(parts, stop) {
       return await openSurvivor(config, this, parts, env, stop);
+    },
+    etcdAs({ username, passwordFile: file }) {
+      const auth = { username, password: { file } };
+      const opened = openConfiguredEtcd({ ...config, cluster: { ...config.cluster, auth } }, env);
+      others.push(opened);
+      return opened;
     },
     hook: async (phase, facts, emit, stop) => await runConfiguredHook(config, phase, facts, emit, stop),
     removeWork: async (id) => await removeWork(config, id),
@@ -168,9 +175,9 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     },
     async [Symbol.asyncDispose]() {
       await pings?.[Symbol.asyncDispose]();
-      const opened = etcd;
+      const opened = [...others.splice(0), ...(etcd === undefined ? [] : [etcd])];
       etcd = undefined;
-      await opened?.[Symbol.asyncDispose]();
+      await Promise.all(opened.map(async (one) => await one[Symbol.asyncDispose]()));
     },
   };
 }

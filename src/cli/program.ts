@@ -350,6 +350,8 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--resume [operation]", "go on with a restore that stopped")
     .option("--rollback [operation]", "take back a restore that stopped: the old data returns")
     .option("--take-over", "go on although the machine that it was begun on may still be at work")
+    .option("--snapshot-username <name>", "who is let in by the backup's own users, where today's user is not")
+    .option("--snapshot-password-file <file>", "with --snapshot-username: the file that holds the password")
     .option("--accept-unproven", "restore a backup that no member was compared with")
     .option("--accept-reboot-risk", "go on although a reboot could start a service too early")
     .option("--quiet-seconds <n>", "how long no client may be heard before etcd is stopped", "25")

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
@@ -27,7 +28,7 @@ import {
   repositoryId,
   type Continuing,
 } from "./operation.ts";
-import { printJson, type CommonOptions, type Console, type Environment, type Tools } from "./tools.ts";
+import { printJson, type CommonOptions, type GivenLogin, type Console, type Environment, type Tools } from "./tools.ts";
 
 export interface RestoreOptions extends CommonOptions, Continuing {
   readonly backup?: string;
@@ -37,6 +38,8 @@ export interface RestoreOptions extends CommonOptions, Continuing {
   readonly plan?: boolean;
   readonly resume?: string | true;
   readonly rollback?: string | true;
+  readonly snapshotUsername?: string;
+  readonly snapshotPasswordFile?: string;
   readonly acceptUnproven?: boolean;
   readonly acceptRebootRisk?: boolean;
   readonly quietSeconds?: string;
@@ -99,6 +102,7 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
       id,
       source,
       repository,
+      login: loginOf(options),
       builder: options.builder,
       toolDirectory: options.tools,
       emit: listener.emit,
@@ -158,6 +162,7 @@ async function continueRestore(
         // Opened only when the database is needed: the way back needs neither the backup nor its key.
         source: lazySource(nameOfSource(of), async (stop) => await reopenSource(tools, of, options, stop)),
         repository: typeof repository === "string" ? repository : undefined,
+        login: loginOf(options) ?? plannedLogin(of),
         builder: options.builder ?? (typeof builder === "string" ? builder : undefined),
         toolDirectory: options.tools,
         emit,
@@ -168,6 +173,18 @@ async function continueRestore(
   });
   tellOutcome(environment.console, options, plan, outcome, mode);
   return 0;
+}
+
+function loginOf({ snapshotUsername, snapshotPasswordFile }: RestoreOptions): GivenLogin | undefined {
+  if (snapshotUsername === undefined && snapshotPasswordFile === undefined) return undefined;
+  if (snapshotUsername === undefined || snapshotPasswordFile === undefined)
+    throw new Fault("usage", "--snapshot-username and --snapshot-password-file go together");
+  return { username: snapshotUsername, passwordFile: resolve(snapshotPasswordFile) };
+}
+
+/** As the plan has it, for another process. */
+function plannedLogin({ facts: { login } }: RunbookPlan): GivenLogin | undefined {
+  return login === undefined ? undefined : (login as unknown as GivenLogin);
 }
 
 /** Where every restore of this machine stands, and what others have left unfinished; or one of them step by step. */
@@ -416,10 +433,19 @@ function tellOutcome(
 }
 
 /** What is left to look at after a finished restore; empty where there is nothing to say. */
-function hygieneText({ facts: { lost } }: RunbookPlan, built: JsonObject | undefined): string {
+function hygieneText(plan: RunbookPlan, built: JsonObject | undefined): string {
+  const { lost } = plan.facts;
   const hygiene = readHygiene(built);
-  if (hygiene === undefined) return "";
-  const lines = describeHygiene(hygiene, typeof lost === "string" ? lost : "");
+  const login = plannedLogin(plan);
+  const lines = [
+    ...(login === undefined
+      ? []
+      : [
+          `the restored cluster has the users of the backup's time, and what is configured is refused by it: set cluster.auth to the user ${login.username} with what is in ${login.passwordFile}, ` +
+            "here and wherever a daemon runs, or give its users the passwords of today",
+        ]),
+    ...(hygiene === undefined ? [] : describeHygiene(hygiene, typeof lost === "string" ? lost : "")),
+  ];
   return lines.map((line) => `look after: ${escapeControls(line)}\n`).join("");
 }
 

@@ -1,5 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { LoadedConfig } from "../config/load.ts";
+import type { Etcd } from "../etcd/etcd.ts";
 import type { Emit } from "../events.ts";
 import type { LockScope } from "../repository/lock.ts";
 import type { Signer, TrustedKeys } from "../repository/signature.ts";
@@ -39,6 +40,8 @@ export interface Tools extends AsyncDisposable {
   /** Starts throw-away members with etcd's own programs, from a directory or from PATH. */
   readonly boot: (directory: string | undefined) => BootDependencies;
   readonly backup: (emit: Emit) => Promise<BackupDependencies>;
+  /** The members as the configuration reaches them, asked as another user. */
+  readonly etcdAs: (login: GivenLogin) => Etcd;
   /** As `scan`, also of a file without a seal. */
   readonly scanAny: Scan;
   /** Processes of this machine that have the very file open. */
@@ -67,10 +70,18 @@ export interface RestoreParts extends HostParts {
   /** ULID of the operation. */
   readonly id: string;
   readonly source: Source;
+  /** Who asks the restored members, where that is not who is configured. */
+  readonly login: GivenLogin | undefined;
   /** Undefined: ours. */
   readonly builder: string | undefined;
   /** Where etcd's own programs are; then PATH. */
   readonly toolDirectory: string | undefined;
+}
+
+/** A user that a command names, and the file that holds its password. */
+export interface GivenLogin {
+  readonly username: string;
+  readonly passwordFile: string;
 }
 
 export interface SurvivorParts {

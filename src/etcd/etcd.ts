@@ -36,6 +36,9 @@ export interface MemberConnection extends AsyncDisposable {
   /** Ends a downgrade that was enabled ; resolves where none is. Members before etcd 3.6 know no such call. */
   cancelDowngrade(signal: AbortSignal): Promise<void>;
 
+  /** Whether authentication is on, as this member has it. */
+  authStatus(signal: AbortSignal): Promise<AuthStatus>;
+
   /** The member list as this member knows it, also without quorum. */
   members(signal: AbortSignal): Promise<MemberList>;
 
@@ -151,6 +154,12 @@ export interface Alarm {
   /** 0n: raised for the cluster, not for one member. */
   readonly memberId: bigint;
   readonly kind: "NOSPACE" | "CORRUPT" | "UNKNOWN";
+}
+
+export interface AuthStatus {
+  readonly enabled: boolean;
+  /** Of all changes to users, roles and this switch; undefined before etcd 3.5, which has no such call. */
+  readonly revision: bigint | undefined;
 }
 
 export interface HashKv {

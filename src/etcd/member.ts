@@ -1,9 +1,10 @@
-import { Fault, throwIfAborted } from "../faults.ts";
+import { Fault, isFault, throwIfAborted } from "../faults.ts";
 import { Channel } from "./channel.ts";
 import type { Timeouts } from "./channel.ts";
 import { shownCertificate } from "./certificate.ts";
 import type {
   Alarm,
+  AuthStatus,
   Certificate,
   ClientCalls,
   DiskTimes,
@@ -20,9 +21,11 @@ import type {
 import { askClientCalls, askDefragmenting, askDiskTimes, askServerMetrics } from "./metrics.ts";
 import type { Endpoint, Session } from "./session.ts";
 import { readSnapshot } from "./snapshot-stream.ts";
+import { authIsOn } from "./token.ts";
 import { askV2 } from "./v2.ts";
 import {
   alarmMethod,
+  authStatusMethod,
   downgradeMethod,
   hashKvMethod,
   memberAddMethod,
@@ -86,6 +89,28 @@ export class MemberCalls implements MemberConnection {
 
   async cancelDowngrade(signal: AbortSignal): Promise<void> {
     await this.#ask(downgradeMethod, { action: "CANCEL" }, () => undefined, this.#timeouts.callMs, signal);
+  }
+
+  async authStatus(signal: AbortSignal): Promise<AuthStatus> {
+    try {
+      return await this.#call(
+        authStatusMethod,
+        {},
+        ({ enabled, authRevision }) => ({ enabled, revision: BigInt(authRevision) }),
+        signal,
+      );
+    } catch (error) {
+      // Up to etcd 3.4 there is no such method.
+      if (!isFault(error, "etcd-not-etcd")) throw error;
+    }
+    const { tls } = this.#session.options;
+    const { url, serverName } = this.#endpoint;
+    try {
+      const enabled = await authIsOn(url, tls, serverName, this.#timeouts.callMs, signal);
+      return { enabled, revision: undefined };
+    } catch (error) {
+      throw await this.#explain(error, "Authenticate", signal);
+    }
   }
 
   async addMember(peerUrls: readonly string[], learner: boolean, signal: AbortSignal): Promise<bigint> {

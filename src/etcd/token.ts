@@ -55,6 +55,23 @@ export async function requestToken(
   }
 }
 
+/** Whether a member has authentication on, as it says to a user that there is not: the only way to ask that every minor knows. */
+export async function authIsOn(
+  url: string,
+  tls: TlsFiles,
+  serverName: string | undefined,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const nobody: Login = { username: "etcd-lifeboat/nobody", password: async () => await Promise.resolve("none") };
+  try {
+    return (await requestToken(url, nobody, tls, serverName, timeoutMs, signal)) !== undefined;
+  } catch (error) {
+    if (error instanceof Error && error.message.includes("invalid user ID or password")) return true;
+    throw error;
+  }
+}
+
 /** The part of etcd3's generated client that is used: its types stop at `Client`. */
 interface AuthClient extends Client {
   authenticate(

@@ -62,6 +62,11 @@ export interface HashKvAnswer extends Headed {
   readonly hashRevision: string;
 }
 
+export interface AuthStatusAnswer extends Headed {
+  readonly enabled: boolean;
+  readonly authRevision: string;
+}
+
 const definitions = fromJSON(protobuf.parse(protoText).root.toJSON(), {
   longs: String,
   enums: String,
@@ -84,6 +89,7 @@ export const alarmMethod = method<
 export const downgradeMethod = method<{ action: "CANCEL" }, Headed>("Maintenance", "Downgrade");
 export const statusMethod = method<object, StatusAnswer>("Maintenance", "Status");
 export const hashKvMethod = method<{ revision: string }, HashKvAnswer>("Maintenance", "HashKV");
+export const authStatusMethod = method<object, AuthStatusAnswer>("Auth", "AuthStatus");
 export const snapshotPath = "/etcdserverpb.Maintenance/Snapshot";
 
 /** The types above are believed from here on: `defaults` and `arrays` make the decoder give every field its declared type. */

@@ -1,7 +1,7 @@
 import { judgeQuiet, neverCalled, quietWindowMs, type Quiet } from "../cluster/quiet.ts";
 import { observeCluster } from "../cluster/observe.ts";
 import { withDeadline } from "../deadline.ts";
-import type { ClientCalls, MemberAddress, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
+import type { ClientCalls, Etcd, MemberAddress, MemberConnection, MemberStatus } from "../etcd/etcd.ts";
 import { Fault, isFault } from "../faults.ts";
 import { formatId } from "../repository/documents.ts";
 import { createLineage, readLineage } from "../repository/lineage.ts";
@@ -79,7 +79,11 @@ export function firstBackup(work: RestoreWork): StepHandler {
     check: async (_step, { notes }) => noted(notes),
     async perform(_step, { note }, signal) {
       const { backup } = repositoryOf(work);
-      const made = await attemptBackup(backup, { trigger: "demand", label: `after restore ${work.plan.id}` }, signal);
+      const made = await attemptBackup(
+        { ...backup, etcd: work.deps.restored },
+        { trigger: "demand", label: `after restore ${work.plan.id}` },
+        signal,
+      );
       if (made.kind === "failed") throw made.fault;
       const result = {
         backup: made.kind === "committed" ? made.manifest.backup : made.backup,
@@ -375,12 +379,12 @@ async function lookAtMembers(work: RestoreWork, context: StepContext, signal: Ab
     if (why !== undefined) return { state: "pending", detail: why };
   }
   const addresses = present.map(({ address }) => address);
-  const same = await compareData(work.deps.etcd, addresses, built, signal);
+  const same = await compareData(work.deps.restored, addresses, built, signal);
   if (same.kind === "not-yet") return { state: "pending", detail: same.why };
   const running = await Promise.all(
     present.map(async ({ address, status }) => {
       const { memberTimeoutMs } = work.deps.observe;
-      const counters = await countCalls(work.deps.etcd.connect(address), memberTimeoutMs, signal);
+      const counters = await countCalls(work.deps.restored.connect(address), memberTimeoutMs, signal);
       return [status.memberId.toString(16), counters?.startedSeconds ?? null] as const;
     }),
   );
@@ -418,10 +422,8 @@ async function askAll({ deps, facts }: RestoreWork, signal: AbortSignal): Promis
   for (const url of deps.observe.endpoints) if (!addresses.has(url)) addresses.set(url, { name: url, url });
   const answers = await Promise.all(
     [...addresses.values()].map(async (address) => {
-      await using connection = deps.etcd.connect(address);
       try {
-        using deadline = withDeadline(signal, deps.observe.memberTimeoutMs, `${address.url} did not answer Status`);
-        return [{ address, status: await connection.status(deadline.signal) }];
+        return [{ address, status: await askStatus(deps, address, signal) }];
       } catch (error) {
         if (signal.aborted || !isFault(error)) throw error;
         if (isFault(error, "etcd-auth", "etcd-tls")) throw error;
@@ -430,6 +432,25 @@ async function askAll({ deps, facts }: RestoreWork, signal: AbortSignal): Promis
     }),
   );
   return answers.flat();
+}
+
+/** As who we are to restored members, and where that is refused as who we are to the old ones: either may answer. */
+async function askStatus(
+  { restored, etcd, observe }: RestoreWork["deps"],
+  address: MemberAddress,
+  signal: AbortSignal,
+): Promise<MemberStatus> {
+  const ask = async (by: Etcd): Promise<MemberStatus> => {
+    await using connection = by.connect(address);
+    using deadline = withDeadline(signal, observe.memberTimeoutMs, `${address.url} did not answer Status`);
+    return await connection.status(deadline.signal);
+  };
+  try {
+    return await ask(restored);
+  } catch (error) {
+    if (restored === etcd || !isFault(error, "etcd-auth")) throw error;
+    return await ask(etcd);
+  }
 }
 
 /** A member of the old cluster that still answers would serve the old data to whoever asks it. */
@@ -449,18 +470,35 @@ async function judgeMember(
   address: MemberAddress,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  await using connection = work.deps.etcd.connect(address);
+  await using connection = work.deps.restored.connect(address);
   const { members } = await connection.members(signal);
   const listed = members.map(({ id }) => id.toString(16)).toSorted();
   const expected = built.members.map(({ id }) => id).toSorted();
   if (listed.join() !== expected.join())
     return `${address.name} lists the members ${listed.join(", ")} instead of ${expected.join(", ")}`;
+  await judgeAuth(work, connection, signal);
   for (const { memberId, kind } of built.alarmsLeft)
     await connection.disarm({ memberId: BigInt(`0x${memberId}`), kind }, signal);
   if (built.downgrade) await connection.cancelDowngrade(signal);
   const alarms = await connection.alarms(signal);
   if (alarms.length > 0) return `an alarm ${alarms.map(({ kind }) => kind).join(", ")} is active`;
   return undefined;
+}
+
+/** Who may do what is in the data: a member that has it otherwise does not hold what was restored. */
+async function judgeAuth({ facts }: RestoreWork, connection: MemberConnection, signal: AbortSignal): Promise<void> {
+  const { authEnabled, authRevision } = facts.source;
+  const { enabled, revision } = await connection.authStatus(signal);
+  const other =
+    enabled !== authEnabled
+      ? `authentication is ${enabled ? "on" : "off"} and not ${authEnabled ? "on" : "off"}`
+      : enabled && revision !== undefined && typeof authRevision === "string" && revision.toString() !== authRevision
+        ? `its users are of revision ${revision} and not ${authRevision}`
+        : undefined;
+  if (other === undefined) return;
+  throw new Fault("restore-differs", `${connection.address.name} holds other data than was restored: ${other}`, {
+    hint: "somebody has changed it meanwhile, or an old write-ahead log was replayed over it: roll back, and plan again",
+  });
 }
 
 /**
@@ -493,7 +531,7 @@ export async function refuseLateRollback(
       continue;
     }
     const { memberTimeoutMs } = work.deps.observe;
-    const calls = await countCalls(work.deps.etcd.connect(found.address), memberTimeoutMs, signal);
+    const calls = await countCalls(work.deps.restored.connect(found.address), memberTimeoutMs, signal);
     if (calls === undefined) throw tooLate(work, name, "its counters cannot be read");
     if (!neverCalled(calls)) throw tooLate(work, name, `it answered ${calls.calls} calls`);
     if (released && since?.[id] !== calls.startedSeconds) throw tooLate(work, name, "it was started again meanwhile");

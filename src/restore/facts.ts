@@ -1,3 +1,5 @@
+import type { LoginProof } from "../bolt/auth.ts";
+
 /** What a restore has seen before it plans: plain values, so that the plan is a pure function of them. */
 export interface RestoreFacts {
   readonly cluster: string;
@@ -15,6 +17,7 @@ export interface RestoreFacts {
   /** Revisions that the cluster is known to have reached: by its repository, and by earlier restores of this machine. */
   readonly highWater: readonly HighWater[];
   readonly hosts: readonly HostFacts[];
+  readonly login: LoginFacts;
   /** Client URLs that the configuration names, each once. */
   readonly endpoints: readonly string[];
 }
@@ -53,6 +56,16 @@ export interface SourceFacts {
   readonly keys: number;
   /** Only of a member that survived. */
   readonly survivor?: SurvivorFacts | undefined;
+}
+
+/** Who will be asked for after the start, when the database has authentication on. */
+export interface LoginFacts {
+  readonly username: string | undefined;
+  readonly by: "password" | "certificate" | "given";
+  /** Of the given user; never what is in it. */
+  readonly passwordFile: string | undefined;
+  /** Undefined where the database has authentication off. */
+  readonly proof: LoginProof | undefined;
 }
 
 /** How a member that survived gave its data, and where its log ended. */

@@ -5,6 +5,7 @@ import type {
   EtcdHostFacts,
   HostFacts,
   LiveFacts,
+  LoginFacts,
   RestoreFacts,
   RestoreRequest,
   ServiceFacts,
@@ -73,7 +74,11 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   };
 }
 
-function judgeSource({ source, live }: RestoreFacts, request: RestoreRequest, { refusals, warnings }: Notes): void {
+function judgeSource(
+  { source, live, login }: RestoreFacts,
+  request: RestoreRequest,
+  { refusals, warnings }: Notes,
+): void {
   if (source.survivor !== undefined) judgeSurvivor(source.survivor, live, { refusals, warnings });
   if (source.unproven !== undefined) {
     if (request.acceptUnproven) warnings.push(`${source.name} is not proven: ${source.unproven}`);
@@ -89,11 +94,7 @@ function judgeSource({ source, live }: RestoreFacts, request: RestoreRequest, { 
       `${source.passedOver} is newer and not proven, so it is not taken; to go back to it: --backup ${source.passedOver} --accept-unproven`,
     );
   }
-  if (source.authEnabled) {
-    warnings.push(
-      "the backup has authentication on: users and passwords are those of its time, and today's may be refused afterwards",
-    );
-  }
+  judgeLogin(login, source.authEnabled, { refusals, warnings });
   if (source.downgradeTarget !== undefined) {
     warnings.push(
       `the backup was taken during a downgrade to ${source.downgradeTarget}; it is cancelled after the start`,
@@ -103,6 +104,48 @@ function judgeSource({ source, live }: RestoreFacts, request: RestoreRequest, { 
     warnings.push(`the backup holds an alarm ${kind} of member ${memberId.toString(16)}; it is removed`);
   }
   if (source.leases > 0) warnings.push(`${source.leases} leases come back with their whole time to live`);
+}
+
+/** What the database would say to us after the start: the steps from there on need a user with the role root, as a backup does. */
+function judgeLogin(
+  { username, by, passwordFile, proof }: LoginFacts,
+  authEnabled: boolean,
+  { refusals, warnings }: Notes,
+): void {
+  if (!authEnabled || proof === undefined) {
+    if (by !== "certificate")
+      warnings.push(
+        "the backup has authentication off: whoever reaches the restored cluster may read and write, until it is enabled again",
+      );
+    return;
+  }
+  const user = `the user ${username ?? ""}`;
+  const given = by === "given" ? "--snapshot-username" : by === "password" ? "cluster.auth" : "cluster.tls.cert";
+  const { verdict, roots } = proof;
+  if (verdict === "accepted") {
+    warnings.push(
+      by === "given"
+        ? `the backup has authentication on, with the users and passwords of its time: ${user} is accepted; cluster.auth must name it afterwards, with what is in ${passwordFile ?? ""}`
+        : `the backup has authentication on, with the users and passwords of its time: ${user} of ${given} is accepted; others may be refused afterwards`,
+    );
+    return;
+  }
+  if (verdict === "too-costly") {
+    warnings.push(
+      `the backup has authentication on, and whether it accepts ${user} of ${given} is not known: its hashes are too costly to try here`,
+    );
+    return;
+  }
+  const why = {
+    "unknown-user": username === undefined ? "nobody is configured" : `it knows no user ${username} of ${given}`,
+    "not-root": `${user} of ${given} does not have the role root in it`,
+    "no-password": `${user} of ${given} has no password in it`,
+    "wrong-password": `${user} of ${given} has another password in it`,
+  }[verdict];
+  refusals.push({
+    message: `the backup has authentication on, with the users and passwords of its time: ${why}`,
+    hint: `give a user and password of its time with the role root (there are: ${roots.join(", ") || "none"}): --snapshot-username NAME --snapshot-password-file FILE`,
+  });
 }
 
 function judgeSurvivor(

@@ -11,6 +11,7 @@ import type {
   HighWater,
   HostFacts,
   LiveFacts,
+  LoginFacts,
   PlaceFacts,
   RestoreFacts,
   ServiceFacts,
@@ -25,6 +26,7 @@ export async function observeRestore(
   deps: RestoreDependencies,
   source: SourceFacts,
   highWater: readonly HighWater[],
+  login: LoginFacts,
   signal: AbortSignal,
 ): Promise<RestoreFacts> {
   const building = await placeOf(deps.workDirectory);
@@ -51,6 +53,7 @@ export async function observeRestore(
     lockedOut,
     highWater,
     hosts: resolved,
+    login,
     endpoints: endpointsOf(deps),
   };
 }

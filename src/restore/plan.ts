@@ -307,7 +307,7 @@ function finish(request: RestoreRequest): readonly RunbookStep[] {
 
 /** What people read above the steps, and what the steps need to be done again by another process. Never a secret. */
 function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Preflight): JsonObject {
-  const { source, live } = facts;
+  const { source, live, login } = facts;
   return {
     source: {
       kind: source.kind,
@@ -318,6 +318,7 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
       ...(source.takenMs !== undefined && { takenMs: source.takenMs }),
       alarms: source.alarms.map(({ memberId, kind }) => ({ memberId: memberId.toString(16), kind })),
       authEnabled: source.authEnabled,
+      authRevision: facts.login.proof?.authRevision.toString() ?? null,
       downgrade: source.downgradeTarget ?? null,
     },
     lost: preflight.lost,
@@ -333,6 +334,8 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
     asNew: request.asNew,
     minor: preflight.minor ?? "",
     builder: request.builder,
+    /** Who is given for the time after the start alone; undefined for who is configured. */
+    ...(login.by === "given" && { login: { username: login.username ?? "", passwordFile: login.passwordFile ?? "" } }),
     members: preflight.targets.map(({ host, name, peerUrls }) => ({ host, name, peerUrls })),
     old:
       live === undefined

@@ -1,3 +1,4 @@
+import type { LoginProof } from "../bolt/auth.ts";
 import type { KubernetesFacts } from "../bolt/kubernetes.ts";
 import type { Clock } from "../clock.ts";
 import type { ObserveOptions } from "../cluster/observe.ts";
@@ -58,10 +59,25 @@ export interface RestoreDependencies extends HostDependencies {
   readonly builder: DataDirectoryBuilder;
   /** Reads the log of a member that does not run. */
   readonly wal: Pick<WalTools, "read">;
+  /** The same members as `etcd` reaches, once they are restored: who we are to them is for the restored database to say. */
+  readonly restored: Etcd;
+  readonly login: RestoredLogin;
   /** Reads what a database, given by its path, holds of Kubernetes. */
   readonly survey: (path: string, signal: AbortSignal) => Promise<KubernetesFacts>;
   /** A directory of ours for this operation: the fetched database and what is built of it. Made when it is first needed. */
   readonly workDirectory: string;
+}
+
+/** Who we are to restored members, where their database has authentication on. */
+export interface RestoredLogin {
+  /** Undefined: neither a user nor a client certificate is there. */
+  readonly username: string | undefined;
+  /** By the configured password, by the CN of the client certificate, or by what was given for this restore alone. */
+  readonly by: "password" | "certificate" | "given";
+  /** Where the given password is. */
+  readonly passwordFile: string | undefined;
+  /** Whether a database, given by its path, lets this user in as the steps after the start need it. */
+  readonly prove: (path: string, signal: AbortSignal) => Promise<LoginProof>;
 }
 
 export interface RestoreRepository {

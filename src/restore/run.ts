@@ -1,5 +1,6 @@
 import { mkdir, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
+import { withDeadline } from "../deadline.ts";
 import { minorOf } from "../datadir/minors.ts";
 import { Fault, isFault } from "../faults.ts";
 import { execute } from "../runbook/execute.ts";
@@ -7,7 +8,7 @@ import type { Journal } from "../runbook/journal.ts";
 import { standingOf, type StepStanding } from "../runbook/standing.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { refuseLateRollback } from "./cluster-steps.ts";
-import type { Describe, HighWater, RestoreFacts, RestoreRequest } from "./facts.ts";
+import type { Describe, HighWater, LoginFacts, RestoreFacts, RestoreRequest } from "./facts.ts";
 import { judgeRestore, type Preflight } from "./gates.ts";
 import { observeRestore } from "./observe.ts";
 import { fingerprint, planRestore } from "./plan.ts";
@@ -43,11 +44,26 @@ export async function prepareRestore(
 ): Promise<PreparedRestore> {
   await requireRoom(deps, describe);
   const fetched = await deps.source.fetch(deps.workDirectory, onBytes, signal);
-  const facts = await observeRestore(deps, fetched.facts, highWater, signal);
+  const login = await proveLogin(deps, fetched, signal);
+  const facts = await observeRestore(deps, fetched.facts, highWater, login, signal);
   const judged = judgeRestore(facts, request, describe);
   const preflight = judged.refusals.length > 0 ? judged : await judgeBuilder(deps, fetched, request, judged, signal);
   const plan = preflight.refusals.length === 0 ? planRestore(facts, request, preflight) : undefined;
   return { facts, preflight, plan, fetched };
+}
+
+/** Longer than any password takes whose hash is tried at all. */
+const provesWithinMs = 120_000;
+
+/** Asked of the database itself: today's password may not be that of its time, and nothing after the start works without one. */
+async function proveLogin(
+  { login: { username, by, passwordFile, prove } }: RestoreDependencies,
+  { path, facts: { authEnabled } }: Fetched,
+  signal: AbortSignal,
+): Promise<LoginFacts> {
+  if (!authEnabled) return { username, by, passwordFile, proof: undefined };
+  using deadline = withDeadline(signal, provesWithinMs, "the users of the database could not be read");
+  return { username, by, passwordFile, proof: await prove(path, deadline.signal) };
 }
 
 /** What the builder would refuse is said before anybody is stopped for it. */
@@ -93,7 +109,7 @@ export async function refuseStalePlan(
   describe: Describe,
   signal: AbortSignal,
 ): Promise<void> {
-  const now = await observeRestore(deps, facts.source, facts.highWater, signal);
+  const now = await observeRestore(deps, facts.source, facts.highWater, facts.login, signal);
   if (JSON.stringify(fingerprint(now)) !== JSON.stringify(fingerprint(facts)) || plan === undefined) {
     throw new Fault("plan-stale", "the cluster or its hosts are not what they were when this plan was made", {
       hint: "plan again: etcd-lifeboat restore --plan",

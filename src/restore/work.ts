@@ -88,6 +88,8 @@ export interface PlanFacts {
     readonly dbBytes: number;
     readonly takenMs?: number;
     readonly authEnabled: boolean;
+    /** Null where authentication is off; absent in plans of earlier versions. */
+    readonly authRevision?: string | null;
     readonly downgrade: string | null;
   };
   readonly lost: string;

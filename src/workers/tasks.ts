@@ -1,3 +1,4 @@
+import type { LoginProof } from "../bolt/auth.ts";
 import type { RowId, SnapshotFacts } from "../bolt/facts.ts";
 import type { DatabaseContents } from "../bolt/inspect.ts";
 import type { KubernetesFacts } from "../bolt/kubernetes.ts";
@@ -46,9 +47,23 @@ export interface SurveyKubernetesTask {
   readonly path: string;
 }
 
+/** Proves a user against the users of a database (workers/login.ts). Without a password a client certificate of that name is meant. */
+export interface ProveLoginTask {
+  readonly kind: "prove-login";
+  readonly path: string;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+}
+
 /** What a worker thread can be asked for; must survive a structured clone. */
 export type Task =
-  SurveyKubernetesTask | ScanSnapshotTask | HashKvTask | HashKvBumpedTask | InspectDatabaseTask | RewriteDatabaseTask;
+  | SurveyKubernetesTask
+  | ScanSnapshotTask
+  | HashKvTask
+  | HashKvBumpedTask
+  | InspectDatabaseTask
+  | RewriteDatabaseTask
+  | ProveLoginTask;
 
 /** What each kind of task answers. */
 export interface Results {
@@ -58,4 +73,5 @@ export interface Results {
   readonly "inspect-database": DatabaseContents;
   readonly "survey-kubernetes": KubernetesFacts;
   readonly "rewrite-database": number;
+  readonly "prove-login": LoginProof;
 }

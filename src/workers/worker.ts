@@ -5,6 +5,7 @@ import { surveyKubernetes } from "../bolt/kubernetes.ts";
 import { rewriteDatabase } from "../bolt/rewrite.ts";
 import { scanSnapshot } from "../bolt/scan.ts";
 import { Fault, abortFault, isFault, throwIfAborted, type FaultCode } from "../faults.ts";
+import { proveLogin } from "./login.ts";
 import type { Results, Task } from "./tasks.ts";
 
 /**
@@ -107,6 +108,8 @@ function perform(task: Task): Results[Task["kind"]] {
       return surveyKubernetes(task.path);
     case "rewrite-database":
       return rewriteDatabase(task.source, task.destination, task.changes);
+    case "prove-login":
+      return proveLogin(task.path, task.username, task.password);
   }
 }
 

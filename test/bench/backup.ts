@@ -65,6 +65,7 @@ function withoutHashes(etcd: Etcd): Etcd {
       hashKv: () => Promise.reject(new Fault("etcd-unsupported", "hashes are not asked for")),
       disarm: (alarm, signal) => member.disarm(alarm, signal),
       cancelDowngrade: (signal) => member.cancelDowngrade(signal),
+      authStatus: (signal) => member.authStatus(signal),
       addMember: (peerUrls, learner, signal) => member.addMember(peerUrls, learner, signal),
       removeMember: (id, signal) => member.removeMember(id, signal),
       promoteMember: (id, signal) => member.promoteMember(id, signal),

@@ -91,6 +91,9 @@ function toolsOf(rig: Rig, path: string): Tools {
     catalogDirectory: join(rig.spoolDirectory, "catalog"),
     identities: async () => [],
     examineBucket: undefined,
+    etcdAs: () => {
+      throw new Error("no other user here");
+    },
     scanAny: () => Promise.reject(new Error("no scan here")),
     holders: async () => [],
     journals: () => {

@@ -34,6 +34,9 @@ describe.each(minors)("etcd %s", { timeout: 180_000 }, (minor) => {
     await using member = root.connect(at);
     expect(await drain(root, at)).toBeGreaterThan(1);
     await member.hashKv(0n, soon());
+    const said = await member.authStatus(soon());
+    expect(said.enabled).toBe(true);
+    expect(said.revision === undefined).toBe(number < 5);
     expect(asked).toBe(1);
     const calls = [() => drain(root, at), () => member.hashKv(0n, soon()), () => member.linearizableRead(soon())];
     for (const [index, call] of calls.entries()) {

@@ -103,3 +103,34 @@ test("a backup of the previous minor is restored on the one that runs now", slow
   expect(said).toContain("etcd 3.6 runs now, and etcd 3.5 made the backup");
   expect(await site.cluster.etcdctl(["endpoint", "status"])).toMatch(/, 3\.6\.\d+/);
 });
+
+test(
+  "a password that was changed since the backup is refused by the plan, and the one of its time goes through to the end",
+  slow,
+  async () => {
+    await using site = await openRestorable({ minor: "3.6", members: 1, auth: { rootPassword: "of-then" } });
+    const { cluster } = site;
+    const { config, directory, run } = site.site;
+    const [today, then] = [join(directory, "today"), join(directory, "then")];
+    await writeFile(today, "of-then\n", { mode: 0o600 });
+    await writeFile(then, "of-then\n", { mode: 0o600 });
+    config.cluster.auth = { username: "root", password: { file: today } };
+    await cluster.put("kept", "then");
+    ended(await run(["backup"]), 0);
+    await cluster.put("kept", "now");
+    await cluster.etcdctl(["user", "passwd", "root", "--interactive=false"], { input: "of-now\n" });
+    await writeFile(today, "of-now\n");
+    const refused = ended(await run(["restore", "--plan"]), 4);
+    expect(refused).toContain("of its time: the user root of cluster.auth has another password in it");
+    const given = ["--snapshot-username", "root", "--snapshot-password-file"];
+    expect(ended(await run(["restore", "--plan", ...given, today]), 4)).toContain(
+      "the user root of --snapshot-username has another password in it",
+    );
+    const said = ended(await run(["restore", ...quick, ...given, then]), 0);
+    expect(said).toContain(`set cluster.auth to the user root with what is in ${then}`);
+    expect(said).not.toContain("of-now");
+    expect(await cluster.get("kept")).toBe("then");
+    expect(ended(await run(["list"]), 0).match(/proven/g)).toHaveLength(3);
+    expect(ended(await run(["backup"]), 78)).toContain("refuses the user root or its password");
+  },
+);

@@ -255,6 +255,15 @@ export function etcdContract(name: string, start: () => Promise<EtcdSubject>, st
       else await expect(member.cancelDowngrade(signal())).rejects.toBeInstanceOf(Fault);
     });
 
+    test("every member says whether authentication is on", async () => {
+      for (const address of subject.voters) {
+        await using member = subject.etcd.connect(address);
+        const { enabled, revision } = await member.authStatus(signal());
+        expect(enabled).toBe(false);
+        expect(revision === undefined).toBe(subject.minor < 5);
+      }
+    });
+
     test("a member's metrics tell its process, its disks, its leaders and its peers", async () => {
       const list = await subject.etcd.members(signal());
       for (const address of subject.voters) {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type {
   Alarm,
+  AuthStatus,
   Certificate,
   ClientCalls,
   Etcd,
@@ -32,6 +33,7 @@ export type FakeCall =
   | "clientCalls"
   | "disarm"
   | "cancelDowngrade"
+  | "authStatus"
   | "addMember"
   | "removeMember"
   | "promoteMember"
@@ -91,6 +93,8 @@ export interface FakeScript {
   version?: string;
   /** False: reads that need a majority fail. */
   quorum?: boolean;
+  /** Off by default. */
+  auth?: AuthStatus;
   /** A downgrade was enabled. */
   downgrading?: boolean;
   /** In our own TLS files; none by default. */
@@ -185,6 +189,11 @@ export function fakeEtcd(script: FakeScript): FakeEtcd {
         ask("cancelDowngrade", signal, () => {
           if (storageVersionOf() === undefined) throw new Fault("etcd-refused", "unknown method Downgrade");
           script.downgrading = false;
+        }),
+      authStatus: (signal) =>
+        ask("authStatus", signal, () => {
+          const { enabled, revision = 1n } = script.auth ?? { enabled: false };
+          return { enabled, revision: /^3\.[0-4]\./.test(versionOf()) ? undefined : revision };
         }),
       members: (signal) => ask("members", signal, memberList),
       addMember: (peerUrls, learner, signal) =>

@@ -126,6 +126,7 @@ export function restoreFacts(changes: Partial<RestoreFacts> = {}): RestoreFacts 
     liveFault: undefined,
     highWater: [{ revision: 8000n, seenMs: nowMs - 600_000, backup: "newest" }],
     hosts: names.map((name, index) => hostOf(`h${index + 1}`, name)),
+    login: { username: undefined, by: "certificate", passwordFile: undefined, proof: undefined },
     endpoints: members.flatMap(({ clientUrls }) => clientUrls),
     ...changes,
   };

@@ -1,5 +1,6 @@
+import type { LoginProof } from "../../src/bolt/auth.ts";
 import { describe as suite, expect, test } from "vitest";
-import type { SettingsFacts } from "../../src/restore/facts.ts";
+import type { LoginFacts, SettingsFacts } from "../../src/restore/facts.ts";
 import { judgeRestore, type Preflight } from "../../src/restore/gates.ts";
 import { describe, etcdOn, hostOf, liveFacts, nowMs, request, restoreFacts, service, sourceFacts } from "./facts.ts";
 
@@ -113,12 +114,53 @@ suite("what is restored", () => {
     const alarms = [{ memberId: 0xffn, kind: "NOSPACE" }];
     const said = judge({
       source: sourceFacts({ authEnabled: true, leases: 3, alarms, downgradeTarget: "3.5.0" }),
+      login: login("accepted"),
     }).warnings;
     expect(said.join("\n")).toMatch(
-      /authentication on[\s\S]*downgrade to 3\.5\.0[\s\S]*NOSPACE of member ff[\s\S]*3 leases/,
+      /authentication on[\s\S]*the user root of cluster.auth is accepted[\s\S]*downgrade to 3\.5\.0[\s\S]*NOSPACE of member ff[\s\S]*3 leases/,
     );
   });
+
+  test("a user whom the backup does not let in is refused, with whom it would let in", () => {
+    const source = sourceFacts({ authEnabled: true });
+    for (const [verdict, why] of [
+      ["wrong-password", "the user root of cluster.auth has another password in it"],
+      ["unknown-user", "it knows no user root of cluster.auth"],
+      ["not-root", "the user root of cluster.auth does not have the role root in it"],
+      ["no-password", "the user root of cluster.auth has no password in it"],
+    ] as const) {
+      const { refusals } = judge({ source, login: login(verdict) });
+      expect(refusals).toEqual([
+        {
+          message: `the backup has authentication on, with the users and passwords of its time: ${why}`,
+          hint: expect.stringMatching(
+            /\(there are: ops, root\): --snapshot-username NAME --snapshot-password-file FILE$/,
+          ),
+        },
+      ]);
+    }
+    const nobody = { ...login("unknown-user"), by: "certificate", username: undefined } as const;
+    expect(refused(judge({ source, login: nobody }))).toContain("of its time: nobody is configured");
+    expect(judge({ source, login: login("too-costly") }).refusals).toEqual([]);
+  });
+
+  test("a user that is given for the time after the start is to be configured then; one for a backup without authentication is a surprise", () => {
+    const given = { ...login("accepted"), by: "given", passwordFile: "/root/then" } as const;
+    const source = sourceFacts({ authEnabled: true });
+    expect(judge({ source, login: given }).warnings.join()).toContain(
+      "the user root is accepted; cluster.auth must name it afterwards, with what is in /root/then",
+    );
+    const off = { ...login("accepted"), proof: undefined };
+    expect(judge({ login: off }).warnings.join()).toContain("the backup has authentication off");
+    expect(judge().warnings.join()).not.toContain("authentication");
+  });
 });
+
+/** Whom the configuration names, and what the backup says to that. */
+function login(verdict: LoginProof["verdict"]): LoginFacts {
+  const proof = { verdict, roots: ["ops", "root"], authRevision: 4n };
+  return { username: "root", by: "password", passwordFile: undefined, proof };
+}
 
 suite("the first revision", () => {
   test("is above everything that was ever seen, whoever saw it", () => {

@@ -527,6 +527,13 @@ export async function openModel(options: ModelOptions, scratch: string) {
     survey: async () =>
       await Promise.resolve({ objects: 0, masterLeases: [], leases: [], nodeLeases: 0, encrypted: [] }),
     wal: { read: readWal },
+    restored: watchedEtcd,
+    login: {
+      username: undefined,
+      by: "certificate",
+      passwordFile: undefined,
+      prove: async () => await Promise.reject(new Error("its database has authentication off")),
+    },
     workDirectory: join(scratch, "work"),
     repository:
       options.repository === true
