@@ -40,9 +40,12 @@ export async function refuseUnfinished({ console, signal }: Environment, tools: 
   const [unfinished] = unfinishedOf(tools, found);
   if (unfinished === undefined) return;
   const { id, operation } = unfinished.record.plan;
-  const where = unfinished.elsewhere ? ` (${unfinished.record.place})` : "";
-  throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished${where}`, {
-    hint: `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`,
+  const again = `go on: etcd-lifeboat ${operation} --resume ${id}; or go back: etcd-lifeboat ${operation} --rollback ${id}`;
+  if (!unfinished.elsewhere)
+    throw new Fault("journal-unfinished", `the ${operation} ${id} was begun and not finished`, { hint: again });
+  const message = `the ${operation} ${id} was begun on another machine and not finished: ${unfinished.record.place} tells so`;
+  throw new Fault("journal-unfinished", message, {
+    hint: `it may be at work there: etcd-lifeboat lock show; where it is not, ${again}`,
   });
 }
 

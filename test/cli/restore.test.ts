@@ -172,7 +172,9 @@ describe("on another machine than that which began it", () => {
     const there = environmentOf(model, { journals, heard });
     expect(await said(there, { file: "/backup.db" })).toMatchObject({
       code: "journal-unfinished",
-      message: expect.stringMatching(/\(a copy on host h1\)$/) as string,
+      message: expect.stringMatching(
+        /begun on another machine and not finished: a copy on host h1 tells so$/,
+      ) as string,
     });
     expect(await restoreStatusCommand(there, undefined, { config: "config.yaml" })).toBe(0);
     expect(heard.join("")).toMatch(/NOT FINISHED[^]*journal: a copy on host h1/);
