@@ -558,6 +558,14 @@ export type OperationEvent =
       readonly left: readonly string[];
       readonly durationMs: number;
     }
+  /** What no restore can put right, for people to look after; told at its end, where there is something. */
+  | {
+      readonly name: "restore.hygiene";
+      readonly operation: string;
+      /** Live keys of the Kubernetes that is restored. */
+      readonly objects: number;
+      readonly findings: readonly string[];
+    }
   /** A copy of the journal lacks lines; the journal itself is whole. */
   | {
       readonly name: "journal.behind";

@@ -9,7 +9,7 @@ import { proofRowOf, standingOf } from "../repository/row.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { seenInJournals, seenInRepository } from "../restore/seen-revisions.ts";
-import { describeHygiene, readHygiene } from "../restore/hygiene.ts";
+import { findingsOf, readHygiene } from "../restore/hygiene.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
 import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
 import { renderPlan, renderStanding } from "../runbook/render.ts";
@@ -429,24 +429,13 @@ function tellOutcome(
     if (hadMember === true && typeof data === "string" && typeof oldName === "string")
       console.err(`the old data of ${host ?? ""} stays aside, in ${data}/member.${oldName}\n`);
   }
-  console.err(hygieneText(plan, outcome.results.get("build")));
 }
 
-/** What is left to look at after a finished restore; empty where there is nothing to say. */
+/** What is left to look at after a finished restore, said again; empty where there is nothing to say. */
 function hygieneText(plan: RunbookPlan, built: JsonObject | undefined): string {
-  const { lost } = plan.facts;
-  const hygiene = readHygiene(built);
-  const login = plannedLogin(plan);
-  const lines = [
-    ...(login === undefined
-      ? []
-      : [
-          `the restored cluster has the users of the backup's time, and what is configured is refused by it: set cluster.auth to the user ${login.username} with what is in ${login.passwordFile}, ` +
-            "here and wherever a daemon runs, or give its users the passwords of today",
-        ]),
-    ...(hygiene === undefined ? [] : describeHygiene(hygiene, typeof lost === "string" ? lost : "")),
-  ];
-  return lines.map((line) => `look after: ${escapeControls(line)}\n`).join("");
+  return findingsOf(plan, built)
+    .map((line) => `look after: ${escapeControls(line)}\n`)
+    .join("");
 }
 
 function standingText(record: JournalRecord): string {

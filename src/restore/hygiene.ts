@@ -1,5 +1,5 @@
 import type { KubernetesFacts } from "../bolt/kubernetes.ts";
-import type { JsonObject } from "../runbook/runbook.ts";
+import type { JsonObject, RunbookPlan } from "../runbook/runbook.ts";
 
 /**
  * What a restore cannot put right: what was alive when the backup was taken and may not be now, what only the right keys can read, what was made since and is gone. It is read
@@ -29,6 +29,20 @@ export function hygieneOf({ masterLeases, leases, encrypted, ...counts }: Kubern
 /** What the result of building said; undefined where an earlier version built. */
 export function readHygiene(built: JsonObject | undefined): Hygiene | undefined {
   return built?.["hygiene"] === undefined ? undefined : (built["hygiene"] as unknown as Hygiene);
+}
+
+/** All that people should look after when the restore of a plan is done, a paragraph each. `built`: the result of its building. */
+export function findingsOf({ facts: { login, lost } }: RunbookPlan, built: JsonObject | undefined): readonly string[] {
+  const hygiene = readHygiene(built);
+  const other = login as { readonly username: string; readonly passwordFile: string } | undefined;
+  const users =
+    other === undefined
+      ? []
+      : [
+          `the restored cluster has the users of the backup's time, and what is configured is refused by it: set cluster.auth to the user ${other.username} with what is in ${other.passwordFile}, ` +
+            "here and wherever a daemon runs, or give its users the passwords of today",
+        ];
+  return [...users, ...(hygiene === undefined ? [] : describeHygiene(hygiene, typeof lost === "string" ? lost : ""))];
 }
 
 /** For people, a paragraph each; empty for a cluster without Kubernetes. `lost`: what the plan said that the cluster forgets. */

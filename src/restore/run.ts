@@ -10,6 +10,7 @@ import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/r
 import { refuseLateRollback } from "./cluster-steps.ts";
 import type { Describe, HighWater, LoginFacts, RestoreFacts, RestoreRequest } from "./facts.ts";
 import { judgeRestore, type Preflight } from "./gates.ts";
+import { findingsOf, readHygiene } from "./hygiene.ts";
 import { observeRestore } from "./observe.ts";
 import { fingerprint, planRestore } from "./plan.ts";
 import type { RestoreDependencies } from "./restore.ts";
@@ -179,6 +180,7 @@ async function carryOut(
       AbortSignal.any([signal, work.lost]),
     );
     await work.removeWork();
+    if (outcome.kind === "done") tellHygiene(work, outcome);
     return outcome;
   } catch (error) {
     await work.abandon();
@@ -189,6 +191,13 @@ async function carryOut(
     if (isFault(error, "runbook-refused", "interrupted", "locked", "paused")) await work.removeWork();
     throw error;
   }
+}
+
+function tellHygiene({ deps, plan }: RestoreWork, { results }: Outcome): void {
+  const built = results.get("build");
+  const findings = findingsOf(plan, built);
+  const objects = readHygiene(built)?.objects ?? 0;
+  if (findings.length > 0) deps.emit({ name: "restore.hygiene", operation: plan.id, objects, findings });
 }
 
 /**

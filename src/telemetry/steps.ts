@@ -36,6 +36,7 @@ export function openStepLines(write: (line: string) => void, clock: Pick<Clock, 
       if (event.name === "step.done" || event.name === "step.failed" || event.name === "step.undone") end(event.step);
       const line = lineOf(event);
       if (line !== undefined) say(line);
+      if (event.name === "restore.hygiene") for (const finding of event.findings) say(`look after: ${finding}`);
       if (event.name === "operation.ended") close();
     },
     close,

@@ -317,6 +317,7 @@ const rules: { readonly [N in EventName]: Rule<EventOf<N>> } = {
       durationMs: "duration",
     },
   },
+  "restore.hygiene": { level: "warn", fields: { operation: "text", objects: "number", findings: "names" } },
   "journal.behind": { level: "warn", fields: { operation: "text", mirror: "text", lines: "number", message: "text" } },
   "hook.ended": {
     level: (e) => (e.outcome === "passed" ? "info" : "warn"),

@@ -319,6 +319,12 @@ export const samples: { readonly [N in EventName]: Extract<LifeboatEvent, { read
     left: ["cp3"],
     durationMs: 28_400,
   },
+  "restore.hygiene": {
+    name: "restore.hygiene",
+    operation: "01OPERATION",
+    objects: 5120,
+    findings: ["API servers that were alive in the backup: 10.0.0.11", "leases of 3 nodes are as old as the backup"],
+  },
   "journal.behind": {
     name: "journal.behind",
     operation: "01OPERATION",

@@ -63,6 +63,13 @@ test("a failure, a lost host and what is taken back are told, and control charac
   ]);
 });
 
+test("what is left to look after is told, a line each", () => {
+  const { lines, tell } = open();
+  const findings = ["leases of 3 nodes are as old as the backup", "keys\u001b[2J"];
+  tell({ name: "restore.hygiene", operation: "01M7ZR9D97T7S4FQ5YBB6MR81E", objects: 9, findings });
+  expect(lines).toEqual(["look after: leases of 3 nodes are as old as the backup\n", "look after: keys\\u001b[2J\n"]);
+});
+
 test("nothing is written of what was under way when the operation ended", async () => {
   const { clock, lines, steps, started } = open();
   started("long");
