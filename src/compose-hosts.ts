@@ -42,14 +42,14 @@ const patienceMs = 180_000;
 
 export function openJournals(
   { operations, hosts }: Config,
-  store: Tools["store"],
+  store: Tools["store"] | undefined,
   author: Author,
   emit: Emit,
 ): MirroredJournals {
   const onHosts = Object.entries(hosts).map(([name, { stateDirectory }]) =>
     hostMirror(openLocalHost(name), stateDirectory),
   );
-  const mirrors = [...onHosts, storeMirror(store)];
+  const mirrors = [...onHosts, ...(store === undefined ? [] : [storeMirror(store)])];
   return openJournalFiles({ directory: operations.directory, mirrors, by: describeAuthor(author), emit });
 }
 

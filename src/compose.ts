@@ -120,7 +120,8 @@ function openTools(path: string, version: string, env: Console["env"]): Tools {
     lock,
     scanAny: (file, probe, stop) => runTask({ kind: "scan-snapshot", path: file, probe, expectSeal: undefined }, stop),
     holders: async (file, stop) => await openLocalHost("this machine").holders(resolve(file), stop),
-    journals: (emit) => openJournals(config, store, localAuthor(version), emit),
+    journals: (emit, copies) =>
+      openJournals(config, copies === "hosts-only" ? undefined : store, localAuthor(version), emit),
     async restore(parts) {
       return await openRestore(config, this, parts, env);
     },

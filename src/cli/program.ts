@@ -334,6 +334,7 @@ export function buildProgram(environment: Environment, onStatus: (status: number
       "etcd-lifeboat restore --plan",
       "etcd-lifeboat restore --backup 20261121T100150Z.slot.hourly",
       "etcd-lifeboat restore --from-member etcd2",
+      "etcd-lifeboat restore --file /root/last.db --without-repository",
       "etcd-lifeboat restore --as-new --config staging.yaml",
       "etcd-lifeboat restore --yes --confirm-cluster prod",
       "etcd-lifeboat restore --resume",
@@ -343,6 +344,10 @@ export function buildProgram(environment: Environment, onStatus: (status: number
     .option("--backup <id>", "the backup to go back to, or latest; the newest proven one when nothing is said")
     .option("--file <file>", "a file of etcdctl snapshot save or etcd-lifeboat fetch instead")
     .option("--from-member <name>", "when quorum is lost: what this member still holds instead, alive or stopped")
+    .option(
+      "--without-repository",
+      "with --file or --from-member: ask no store, and tell it nothing; on the day it is gone",
+    )
     .option("--as-new", "onto another cluster, which the configuration describes; the backup's own is not touched")
     .option("--plan", "look at everything, say what would be done, and touch nothing")
     .option("--yes", "do not ask; needs --confirm-cluster")

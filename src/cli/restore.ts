@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { Fault } from "../faults.ts";
+import { Fault, isFault } from "../faults.ts";
 import { escapeControls, formatBytes, formatDuration, formatTime } from "../format.ts";
 import { findEntry, readHistories, listRepository } from "../repository/catalog.ts";
 import { readClusterName } from "../repository/identity.ts";
@@ -9,6 +9,7 @@ import { proofRowOf, standingOf } from "../repository/row.ts";
 import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { seenInJournals, seenInRepository } from "../restore/seen-revisions.ts";
+import { storeAway } from "../restore/host-work.ts";
 import { findingsOf, readHygiene } from "../restore/hygiene.ts";
 import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
 import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
@@ -34,6 +35,7 @@ export interface RestoreOptions extends CommonOptions, Continuing {
   readonly backup?: string;
   readonly file?: string;
   readonly fromMember?: string;
+  readonly withoutRepository?: boolean;
   readonly asNew?: boolean;
   readonly plan?: boolean;
   readonly resume?: string | true;
@@ -56,7 +58,8 @@ const describe = { bytes: formatBytes, time: formatTime, duration: formatDuratio
 /** Brings the whole cluster back: plans, asks, executes; or goes on with, or takes back, a restore that stopped. */
 export async function restoreCommand(environment: Environment, options: RestoreOptions): Promise<number> {
   refuseTogether(options);
-  await using tools = environment.open(options.config);
+  await using opened = environment.open(options.config);
+  const tools = options.withoutRepository === true ? withoutStore(opened) : opened;
   if (Object.values(tools.loaded.config.hosts).length === 0) {
     throw new Fault("config-invalid", `${tools.loaded.path} describes no hosts, so there is nothing to restore on`, {
       hint: "describe each host of the cluster under hosts; or restore by hand: etcd-lifeboat fetch",
@@ -68,7 +71,17 @@ export async function restoreCommand(environment: Environment, options: RestoreO
   return await beginRestore(environment, tools, options);
 }
 
-function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, plan, takeOver }: RestoreOptions): void {
+/** The same, and the store is neither asked nor told anything. */
+function withoutStore(tools: Tools): Tools {
+  return {
+    ...tools,
+    journals: (emit) => tools.journals(emit, "hosts-only"),
+    store: () => Promise.reject(new Fault("usage", "--without-repository asks no store, and this needs it")),
+  };
+}
+
+function refuseTogether(options: RestoreOptions): void {
+  const { backup, file, fromMember, withoutRepository, asNew, resume, rollback, plan, takeOver } = options;
   const ways = {
     "--backup": backup,
     "--file": file,
@@ -80,6 +93,10 @@ function refuseTogether({ backup, file, fromMember, asNew, resume, rollback, pla
   if (given.length > 1) throw new Fault("usage", `${given.join(" and ")} do not go together`);
   if (asNew === true && (fromMember ?? resume ?? rollback) !== undefined)
     throw new Fault("usage", "--as-new goes with --backup and --file only");
+  if (withoutRepository === true && (asNew === true || (file ?? fromMember ?? resume ?? rollback) === undefined))
+    throw new Fault("usage", "--without-repository goes with --file, --from-member, --resume and --rollback only", {
+      hint: "a backup is in the repository; a file that was copied from it in time is given by --file",
+    });
   if (takeOver === true && (resume ?? rollback) === undefined)
     throw new Fault("usage", "--take-over goes with --resume and --rollback only");
   if (plan === true && (resume !== undefined || rollback !== undefined))
@@ -241,12 +258,27 @@ async function openSource(tools: Tools, options: RestoreOptions, signal: AbortSi
     // Nothing is written where the original's backups are: no lock, no lineage, no backup.
     return { source, seen: [], repository: undefined };
   }
-  const repository = await repositoryId(tools, signal);
-  const seen = repository === undefined ? [] : await readSeen(tools, repository, signal);
+  const { seen, repository } = await openRepository(tools, options, signal);
   if (options.file !== undefined) return { source: fileSource(fileReadingOf(tools), options.file), seen, repository };
   if (options.fromMember !== undefined)
     return { source: await openSurvivor(tools, options.fromMember, options, signal), seen, repository };
   return { source: await openBackup(tools, options.backup, signal), seen, repository };
+}
+
+async function openRepository(
+  tools: Tools,
+  { file, fromMember, withoutRepository }: RestoreOptions,
+  signal: AbortSignal,
+): Promise<Pick<OpenedSource, "seen" | "repository">> {
+  if (withoutRepository === true) return { seen: [], repository: undefined };
+  try {
+    const repository = await repositoryId(tools, signal);
+    return { seen: repository === undefined ? [] : await readSeen(tools, repository, signal), repository };
+  } catch (error) {
+    if (signal.aborted || !isFault(error, ...storeAway) || (file ?? fromMember) === undefined) throw error;
+    const hint = `${error.hint === undefined ? "" : `${error.hint}; `}where the store is gone: --without-repository`;
+    throw new Fault(error.code, error.message, { hint, cause: error });
+  }
 }
 
 function fileReadingOf({ scanAny, holders }: Tools): Parameters<typeof fileSource>[0] {
@@ -345,6 +377,7 @@ function requestOf(tools: Tools, options: RestoreOptions, id: string, repository
     quietMs: quietSeconds * 1000,
     token: `restore-${id}`,
     repository,
+    withoutRepository: options.withoutRepository === true,
     lineage: repository === undefined ? undefined : tools.newId(),
     builder: options.builder ?? "lifeboat",
     minor: options.etcdMinor,

@@ -47,7 +47,7 @@ export interface Tools extends AsyncDisposable {
   /** Processes of this machine that have the very file open. */
   readonly holders: (path: string, signal: AbortSignal) => Promise<readonly number[]>;
   /** The operations that this machine has begun. */
-  readonly journals: (emit: Emit) => MirroredJournals;
+  readonly journals: (emit: Emit, copies?: "hosts-only") => MirroredJournals;
   readonly restore: (parts: RestoreParts) => Promise<RestoreDependencies>;
   /** The hosts of the cluster, for an operation that restores no backup. */
   readonly hosts: (parts: HostParts) => Promise<HostDependencies>;

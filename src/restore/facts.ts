@@ -228,6 +228,8 @@ export interface RestoreRequest {
   readonly token: string;
   /** ULID of the repository; undefined where there is none. */
   readonly repository: string | undefined;
+  /** There may be one, and it is neither asked nor told: its store is gone. */
+  readonly withoutRepository: boolean;
   /** The lineage that the restored cluster begins; undefined where there is no repository. */
   readonly lineage: string | undefined;
   /** Who writes the data directories. */

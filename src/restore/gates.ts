@@ -53,6 +53,7 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   const notes = { refusals: [] as Refusal[], warnings: [] as string[] };
   const targets = request.asNew ? chooseNewTargets(facts, notes) : chooseTargets(facts, notes);
   judgeSource(facts, request, notes);
+  if (request.withoutRepository) notes.warnings.push(...withoutRepository);
   if (facts.lockedOut !== undefined) notes.warnings.push(`${facts.lockedOut}: as long as that is so, nothing begins`);
   for (const host of facts.hosts) judgeHost(host, facts, request, describe, notes);
   const first = firstRevision(facts, describe);
@@ -73,6 +74,13 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
     offers: request.asNew ? [] : offerSurvivors(facts, describe),
   };
 }
+
+/** What a repository does in a restore, and nobody does in its place. */
+const withoutRepository = [
+  "no lock is taken, so only this machine knows of the restore: stop every daemon of etcd-lifeboat before it, and keep other operators away until it has ended",
+  "what the repository knows of the revisions that were reached is not looked at: the restored cluster starts above what this file, the members and the journals of this machine tell",
+  "no backup is taken, neither of what is there now nor at the end: when the store is back, run etcd-lifeboat adopt, then etcd-lifeboat backup",
+];
 
 function judgeSource(
   { source, live, login }: RestoreFacts,

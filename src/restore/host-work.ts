@@ -4,7 +4,7 @@ import type { RunbookPlan } from "../runbook/runbook.ts";
 import type { HostDependencies, OpenHost, OpenService } from "./restore.ts";
 
 /** Why a store may not answer at all. */
-const storeAway = [
+export const storeAway = [
   "store-unreachable",
   "store-tls",
   "store-denied",

@@ -32,7 +32,10 @@ export function readHygiene(built: JsonObject | undefined): Hygiene | undefined 
 }
 
 /** All that people should look after when the restore of a plan is done, a paragraph each. `built`: the result of its building. */
-export function findingsOf({ facts: { login, lost } }: RunbookPlan, built: JsonObject | undefined): readonly string[] {
+export function findingsOf(
+  { facts: { login, lost, withoutRepository } }: RunbookPlan,
+  built: JsonObject | undefined,
+): readonly string[] {
   const hygiene = readHygiene(built);
   const other = login as { readonly username: string; readonly passwordFile: string } | undefined;
   const users =
@@ -42,7 +45,17 @@ export function findingsOf({ facts: { login, lost } }: RunbookPlan, built: JsonO
           `the restored cluster has the users of the backup's time, and what is configured is refused by it: set cluster.auth to the user ${other.username} with what is in ${other.passwordFile}, ` +
             "here and wherever a daemon runs, or give its users the passwords of today",
         ];
-  return [...users, ...(hygiene === undefined ? [] : describeHygiene(hygiene, typeof lost === "string" ? lost : ""))];
+  const repository =
+    withoutRepository === true
+      ? [
+          "the repository knows nothing of this restore, and no backup of what runs now was taken: when the store is back, run etcd-lifeboat adopt, then etcd-lifeboat backup",
+        ]
+      : [];
+  return [
+    ...repository,
+    ...users,
+    ...(hygiene === undefined ? [] : describeHygiene(hygiene, typeof lost === "string" ? lost : "")),
+  ];
 }
 
 /** For people, a paragraph each; empty for a cluster without Kubernetes. `lost`: what the plan said that the cluster forgets. */

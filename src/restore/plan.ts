@@ -329,6 +329,7 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
     },
     token: request.token,
     repository: request.repository ?? null,
+    ...(request.withoutRepository && { withoutRepository: true }),
     lineage: request.lineage ?? null,
     parent: source.lineage ?? null,
     asNew: request.asNew,

@@ -4,6 +4,7 @@ import { restoreCommand, restoreStatusCommand, type RestoreOptions } from "../..
 import { restoreMemberCommand } from "../../src/cli/restore-member.ts";
 import type { Environment, Tools } from "../../src/cli/tools.ts";
 import { Fault } from "../../src/faults.ts";
+import type { Store } from "../../src/store/store.ts";
 import type { LockScope } from "../../src/repository/lock.ts";
 import type { MirroredJournals } from "../../src/runbook/journal.ts";
 import { openJournalFiles } from "../../src/runbook/journal-file.ts";
@@ -26,16 +27,18 @@ interface Given {
   readonly journals?: MirroredJournals;
   readonly lock?: LockScope;
   readonly heard?: string[];
+  readonly store?: () => Promise<Store>;
 }
 
 function environmentOf(model: Model, given: Given, removed: string[] = []) {
   const { cluster = "prod", deps = model.deps, typed, journals = model.journals, lock = model.lock, heard } = given;
-  const store = memoryStore(() => 0);
+  const memory = memoryStore(() => 0);
+  const store = given.store ?? (async () => await Promise.resolve(memory));
   const tools = {
     loaded: { path: "config.yaml", config: { cluster: { name: cluster }, hosts: { h1: {} }, hooks: {} } },
     clock: deps.clock,
     newId: () => model.plan.id,
-    store: async () => store,
+    store,
     trusted: async () => undefined,
     scanAny: () => Promise.reject(new Error("no scan here")),
     holders: async () => [],
@@ -268,4 +271,33 @@ test("a plan from elsewhere is believed only when it is such as this program wri
     });
     expect(model.tree()).toEqual(before);
   }
+});
+
+test("a file is restored without the repository where that is said, and the plan and the end say what is left out", async () => {
+  using scratch = openScratch();
+  const model = await openModel({ members: 1 }, scratch.directory);
+  const asked: string[] = [];
+  const heard: string[] = [];
+  const store = async (): Promise<Store> => {
+    asked.push("the store");
+    throw await Promise.resolve(new Fault("store-unreachable", "no route to the store"));
+  };
+  const environment = environmentOf(model, { store, heard });
+  const file = { ...confirmed, file: "/root/last.db", acceptUnproven: true };
+  expect(await said(environment, file)).toMatchObject({
+    code: "store-unreachable",
+    hint: "where the store is gone: --without-repository",
+  });
+  expect(asked).toHaveLength(1);
+  expect(await said(environment, { ...file, plan: true, withoutRepository: true })).toBe(0);
+  for (const part of ["no lock is taken", "is not looked at", "etcd-lifeboat adopt, then etcd-lifeboat backup"])
+    expect(heard.join()).toContain(part);
+  expect(heard.join()).not.toMatch(/operation lock|has a backup of its own/);
+  heard.length = 0;
+  expect(await said(environment, { ...file, withoutRepository: true })).toBe(0);
+  const told = model.events.flatMap((event) => (event.name === "restore.hygiene" ? event.findings : []));
+  expect(told).toEqual([expect.stringContaining("the repository knows nothing of this restore")]);
+  expect(asked).toHaveLength(1);
+  for (const wrong of [{ backup: "latest" }, { asNew: true, file: "/root/last.db" }, {}])
+    expect(await said(environment, { ...wrong, withoutRepository: true })).toMatchObject({ code: "usage" });
 });

@@ -134,3 +134,28 @@ test(
     expect(ended(await run(["backup"]), 78)).toContain("refuses the user root or its password");
   },
 );
+
+test("on the day the store is gone, a local file is restored without it, also by a resume", slow, async () => {
+  await using site = await openRestorable({ minor: "3.6", members: 1 });
+  const { cluster } = site;
+  const { config, directory, run } = site.site;
+  await cluster.put("kept", "then");
+  const file = join(directory, "last.db");
+  await cluster.etcdctl(["snapshot", "save", file]);
+  await cluster.put("kept", "now");
+  // Nobody listens there, and each try that was made would be told.
+  config.repository.store = {
+    s3: { bucket: "gone", endpoint: "http://127.0.0.1:1", region: "us-east-1", pathStyle: true },
+  };
+  const env = { AWS_ACCESS_KEY_ID: "nobody", AWS_SECRET_ACCESS_KEY: "nothing" };
+  const restore = ["restore", "--file", file, "--accept-unproven", ...quick];
+  expect(ended(await run(restore, { env }), 75)).toContain("where the store is gone: --without-repository");
+  const dying = { ...env, LIFEBOAT_FAILPOINTS: "on", LIFEBOAT_FAILPOINT: "step swap.h1 after perform" };
+  const died = await run([...restore, "--without-repository"], { env: dying });
+  expect(died.signal, died.stderr).toBe("SIGKILL");
+  expect(died.stderr).toContain("no lock is taken, so only this machine knows of the restore");
+  const said = ended(await run(["restore", "--resume", "--without-repository", ...confirmed], { env }), 0);
+  expect(said).toContain("the repository knows nothing of this restore");
+  expect(died.stderr + said).not.toMatch(/a copy of a journal is not known|127\.0\.0\.1:1\b/);
+  expect(await cluster.get("kept")).toBe("then");
+});

@@ -141,6 +141,7 @@ export function request(changes: Partial<RestoreRequest> = {}): RestoreRequest {
     quietMs: 25_000,
     token: "restore-01JQ000000000000000000000Z",
     repository: "01JR0000000000000000000000",
+    withoutRepository: false,
     lineage: "01JQ0000000000000000000002",
     builder: "lifeboat",
     minor: undefined,
