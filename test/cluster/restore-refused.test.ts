@@ -51,6 +51,33 @@ test(
 );
 
 test(
+  "an API server that comes back while the data is exchanged keeps the restored member from being started until it is gone",
+  slow,
+  async () => {
+    await using site = await openDamaged();
+    const [host] = Object.values(site.site.config.hosts ?? {});
+    const command = host?.services?.[0]?.command;
+    if (command === undefined) throw new Error("the site has no API server");
+    // Nothing holds it, and somebody starts it by its own command, once.
+    delete command.disable;
+    delete command.enable;
+    const hook = join(site.site.directory, "start-it");
+    const start = command.start.map((word) => `'${word}'`).join(" ");
+    await writeFile(hook, `#!/bin/sh\n[ -e "$0.done" ] || { touch "$0.done"; exec ${start}; }\n`, { mode: 0o700 });
+    site.site.config.hooks = { "before-start-etcd": { run: [hook] } };
+    const stopped = await site.site.run(["restore", ...quick, "--accept-reboot-risk"]);
+    ended(stopped, 5);
+    expect(stopped.stderr).toMatch(/kube-apiserver on h1 runs again, and must not/);
+    expect([await site.runs("api1"), await site.runs("etcd1")]).toEqual([true, false]);
+    await site.command("api1", "stop");
+    ended(await site.site.run(["restore", "--resume", ...quick]), 0);
+    expect(await site.cluster.get("kept")).toBe("then");
+    expect(await site.runs("api1")).toBe(true);
+    expect(await readFile(join(site.directoryOf("api1"), "log"), "utf8")).not.toContain("WENT BACK");
+  },
+);
+
+test(
   "a hook stops it and says why without its secrets, one that hangs is killed with its children, one that lies is not believed, and what a failure hook does changes nothing",
   slow,
   async () => {
