@@ -55,7 +55,8 @@ export interface Continuation<Deps extends HostDependencies> {
   readonly mode: Exclude<RunbookMode, "run">;
   /** ULID; true for the one that was not finished. */
   readonly wanted: string | true;
-  readonly open: (plan: RunbookPlan, emit: Emit) => Promise<Deps>;
+  /** `elsewhere`: the plan came from a host or a store. */
+  readonly open: (plan: RunbookPlan, emit: Emit, elsewhere: boolean) => Promise<Deps>;
   readonly execute: (deps: Deps, journal: Journal, onFailure: OnFailure, signal: AbortSignal) => Promise<Outcome>;
 }
 
@@ -74,11 +75,14 @@ export async function continueOperation<Deps extends HostDependencies>(
       hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
     });
   }
-  if (elsewhere) refuseStrangeFacts(plan);
+  if (elsewhere) {
+    refuseStrangeFacts(plan);
+    await refuseOtherRepository(tools, plan, signal);
+  }
   await refuseLiving(tools, found, options.takeOver === true, signal);
   const listener = listen(console);
   try {
-    const deps = await open(plan, listener.emit);
+    const deps = await open(plan, listener.emit, elsewhere);
     refuseOtherPlaces(record, deps);
     if (elsewhere) await refuseBehind(record, deps, signal);
     console.err(renderStanding(record));
@@ -166,6 +170,21 @@ async function refuseLiving(
 /** ULID of the repository of this cluster; undefined where there is none yet. */
 export async function repositoryId(tools: Tools, signal: AbortSignal): Promise<string | undefined> {
   return (await readIdentity(await tools.store(), tools.loaded.config.cluster.name, signal))?.id;
+}
+
+/** A plan that came from elsewhere is of the repository that is configured here; a store that does not answer tells nothing. */
+async function refuseOtherRepository(tools: Tools, { id, facts }: RunbookPlan, signal: AbortSignal): Promise<void> {
+  const { repository } = facts;
+  if (typeof repository !== "string") return;
+  try {
+    if ((await repositoryId(tools, signal)) === repository) return;
+  } catch (error) {
+    if (isFault(error, "store-unreachable")) return;
+    throw error;
+  }
+  throw new Fault("journal-invalid", `operation ${id} was planned with another repository than the one here`, {
+    hint: "set repository.store as it was on the machine that began it",
+  });
 }
 
 /** The name is typed at a terminal, or given together with --yes. */

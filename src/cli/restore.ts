@@ -172,8 +172,18 @@ async function continueRestore(
     operation: "restore",
     mode,
     wanted,
-    open: async (of, emit) => {
+    open: async (of, emit, elsewhere) => {
       const { builder, repository } = of.facts;
+      // A file of this machine is given out as a password only when somebody here has said so.
+      if (elsewhere && plannedLogin(of) !== undefined && loginOf(options) === undefined) {
+        throw new Fault(
+          "usage",
+          `the plan of operation ${of.id} needs the password of then, which the lost machine had in a file`,
+          {
+            hint: "give it here: --snapshot-username NAME --snapshot-password-file FILE",
+          },
+        );
+      }
       return await tools.restore({
         id: of.id,
         // Opened only when the database is needed: the way back needs neither the backup nor its key.

@@ -4,6 +4,7 @@ import { restoreCommand, restoreStatusCommand, type RestoreOptions } from "../..
 import { restoreMemberCommand } from "../../src/cli/restore-member.ts";
 import type { Environment, Tools } from "../../src/cli/tools.ts";
 import { Fault } from "../../src/faults.ts";
+import { createRepository } from "../../src/repository/identity.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { LockScope } from "../../src/repository/lock.ts";
 import type { MirroredJournals } from "../../src/runbook/journal.ts";
@@ -33,7 +34,13 @@ interface Given {
 function environmentOf(model: Model, given: Given, removed: string[] = []) {
   const { cluster = "prod", deps = model.deps, typed, journals = model.journals, lock = model.lock, heard } = given;
   const memory = memoryStore(() => 0);
-  const store = given.store ?? (async () => await Promise.resolve(memory));
+  const inMemory = async (): Promise<Store> => {
+    const repository = model.plan.facts["repository"] as string;
+    const ids = { repository, firstLineage: "01JQ0000000000000000000088" };
+    if (cluster === "prod") await createRepository(memory, "prod", ids, 0, never);
+    return memory;
+  };
+  const store = given.store ?? inMemory;
   const tools = {
     loaded: { path: "config.yaml", config: { cluster: { name: cluster }, hosts: { h1: {} }, hooks: {} } },
     clock: deps.clock,
@@ -252,6 +259,11 @@ test("a plan from elsewhere is believed only when it is such as this program wri
     [{ operation: "shutdown" }, /is no restore/],
     [{ facts: { ...facts, source: { ...facts.source, sha256: "x" } } }, /has no source/],
     [{ facts: { ...facts, members: {} } }, /has no members/],
+    [{ facts: { ...facts, repository: "01JQ0000000000000000000077" } }, /planned with another repository/],
+    [
+      { facts: { ...facts, login: { username: "root", passwordFile: "/etc/shadow" } } },
+      /needs the password of then, which the lost machine had in a file/,
+    ],
     [steps({ oldName: "../../../etc" }), /moves data to names that are not its own/],
     [steps({ newName: "restore-x" }), /moves data to names that are not its own/],
     [steps({ data: "/etc" }), /the data of h1 is in \/etc, and not in \/var\/lib\/etcd/],
