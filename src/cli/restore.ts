@@ -6,14 +6,14 @@ import { readClusterName } from "../repository/identity.ts";
 import { readProofs } from "../repository/proofs.ts";
 import { newestProven } from "../repository/proven.ts";
 import { proofRowOf, standingOf } from "../repository/row.ts";
-import type { HighWater, HookPhase, RestoreRequest, SourceFacts } from "../restore/facts.ts";
+import type { HighWater, HookPhase, RestoreRequest } from "../restore/facts.ts";
 import type { Preflight } from "../restore/gates.ts";
 import { seenInJournals, seenInRepository } from "../restore/seen-revisions.ts";
 import { storeAway } from "../restore/host-work.ts";
 import { findingsOf, readHygiene } from "../restore/hygiene.ts";
-import { executeRestore, prepareRestore, refuseStalePlan, type PreparedRestore } from "../restore/run.ts";
+import { executeRestore, prepareRestore, refuseStalePlan } from "../restore/run.ts";
 import { backupSource, fileSource, lazySource, type Source } from "../restore/source.ts";
-import { renderPlan, renderStanding } from "../runbook/render.ts";
+import { renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { needsRejoin, standingOf as standingOfSteps } from "../runbook/standing.ts";
 import type { FoundJournal, JournalRecord } from "../runbook/journal.ts";
@@ -29,6 +29,7 @@ import {
   repositoryId,
   type Continuing,
 } from "./operation.ts";
+import { describeRestore, documentRestore } from "./restore-plan.ts";
 import { printJson, type CommonOptions, type GivenLogin, type Console, type Environment, type Tools } from "./tools.ts";
 
 export interface RestoreOptions extends CommonOptions, Continuing {
@@ -136,8 +137,8 @@ async function beginRestore(environment: Environment, tools: Tools, options: Res
     const prepared = await prepareRestore(deps, request, [...seen, ...earlier], describe, onBytes, signal);
     const { plan, preflight } = prepared;
     if (options.json === true && (options.plan === true || plan === undefined))
-      printJson(console, documentOf(prepared));
-    else console.err(describePrepared(prepared, request.asNew));
+      printJson(console, documentRestore(prepared));
+    else console.err(describeRestore(prepared, request.asNew));
     if (plan === undefined) throw refusal(preflight);
     if (options.plan === true) return 0;
     await confirm(console, options, tools.loaded.config.cluster.name);
@@ -401,41 +402,6 @@ function refusal({ refusals }: Preflight): Fault {
   const [first] = refusals;
   const more = refusals.length > 1 ? ` (and ${refusals.length - 1} more, above)` : "";
   return new Fault("restore-refused", `${first?.message ?? "the restore cannot begin"}${more}`, { hint: first?.hint });
-}
-
-/** What people read before they type the cluster's name. */
-function describePrepared({ facts, preflight, plan }: PreparedRestore, asNew: boolean): string {
-  const { source } = facts;
-  const lines = [
-    `restore ${source.name}${asNew ? ` as a new cluster, ${facts.cluster}` : ""}`,
-    `  revision ${source.revision}, ${source.keys} keys, ${formatBytes(source.dbBytes)}${source.takenMs === undefined ? "" : `, taken ${formatTime(source.takenMs)}`}`,
-    `  ${sayProof(source)}`,
-    `  lost: ${preflight.lost}`,
-    `  the restored cluster starts at revision ${preflight.first.revision}, ${preflight.first.why}`,
-    facts.live === undefined
-      ? `  now: no member answers (${facts.liveFault ?? ""})`
-      : `  now: ${facts.live.members.filter(({ up }) => up).length} of ${facts.live.members.length} members answer, ${facts.live.quorum ? "with" : "WITHOUT"} quorum`,
-    ...preflight.offers.map((offer) => `  NEWER: ${offer}`),
-  ].map((line) => escapeControls(line));
-  for (const { message, hint } of preflight.refusals)
-    lines.push(`REFUSED: ${escapeControls(message)}`, `  ${escapeControls(hint)}`);
-  return `${lines.join("\n")}\n${plan === undefined ? "" : renderPlan(plan)}`;
-}
-
-function sayProof({ unproven, survivor }: SourceFacts): string {
-  if (survivor !== undefined) return "the member's own data, with nobody left to compare it with";
-  return unproven === undefined ? "proven" : `NOT PROVEN: ${unproven}`;
-}
-
-function documentOf({ preflight, plan }: PreparedRestore): object {
-  return {
-    schema: "etcd-lifeboat/restore-plan/v1",
-    refusals: preflight.refusals,
-    warnings: preflight.warnings,
-    lost: preflight.lost,
-    offers: preflight.offers,
-    plan: plan ?? null,
-  };
 }
 
 function tellOutcome(

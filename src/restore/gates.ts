@@ -51,10 +51,10 @@ const spareBytes = 32 * 1024 * 1024;
 
 export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, describe: Describe): Preflight {
   const notes = { refusals: [] as Refusal[], warnings: [] as string[] };
+  if (facts.lockedOut !== undefined) notes.warnings.push(`${facts.lockedOut}: as long as that is so, nothing begins`);
   const targets = request.asNew ? chooseNewTargets(facts, notes) : chooseTargets(facts, notes);
   judgeSource(facts, request, notes);
   if (request.withoutRepository) notes.warnings.push(...withoutRepository);
-  if (facts.lockedOut !== undefined) notes.warnings.push(`${facts.lockedOut}: as long as that is so, nothing begins`);
   for (const host of facts.hosts) judgeHost(host, facts, request, describe, notes);
   const first = firstRevision(facts, describe);
   if (first.revision > highestRevision) {
@@ -65,6 +65,7 @@ export function judgeRestore(facts: RestoreFacts, request: RestoreRequest, descr
   }
   const minor = chooseMinor(facts, request, notes);
   judgeMinor(facts, minor, notes);
+  tellContent(facts, notes);
   return {
     ...notes,
     targets,
@@ -103,6 +104,10 @@ function judgeSource(
     );
   }
   judgeLogin(login, source.authEnabled, { refusals, warnings });
+}
+
+/** What comes back with the data, and needs nobody's decision. */
+function tellContent({ source }: RestoreFacts, { warnings }: Notes): void {
   if (source.downgradeTarget !== undefined) {
     warnings.push(
       `the backup was taken during a downgrade to ${source.downgradeTarget}; it is cancelled after the start`,

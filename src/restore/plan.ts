@@ -48,6 +48,37 @@ export function planRestore(facts: RestoreFacts, request: RestoreRequest, prefli
   };
 }
 
+/** How long a restore is expected to keep from work what it stops, by steps that are done one after another. */
+export function expectAway({ steps }: Pick<RunbookPlan, "steps">): {
+  readonly what: "API servers" | "services" | "etcd";
+  /** Steps of the plan. */
+  readonly from: string;
+  readonly until: string;
+  readonly durationMs: number;
+} {
+  const stopped = steps.filter(({ kind }) => kind === "stop-service");
+  const first = stopped[0] ?? steps.find(({ kind }) => kind === "stop-etcd");
+  const last = steps.find(({ kind, args }) => kind === "start-service" && args["runs"] === true);
+  const [from, until] = [first?.id ?? "", last?.id ?? "healthy"];
+  const between = steps.slice(
+    steps.findIndex(({ id }) => id === from),
+    steps.findIndex(({ id }) => id === until) + 1,
+  );
+  // What is done at once takes as long as its longest.
+  const groups = new Map<string, number>();
+  for (const { id, phase, group, expectedMs = 0 } of between) {
+    const key = group === undefined ? id : `${phase} ${group}`;
+    groups.set(key, Math.max(groups.get(key) ?? 0, expectedMs));
+  }
+  const isApi = stopped.some(({ group }) => group?.startsWith("stop-api-server-") === true);
+  return {
+    what: isApi ? "API servers" : stopped.length > 0 ? "services" : "etcd",
+    from,
+    until,
+    durationMs: [...groups.values()].reduce((sum, ms) => sum + ms, 0),
+  };
+}
+
 interface Carrier {
   readonly target: TargetMember;
   readonly etcd: EtcdHostFacts;
@@ -61,7 +92,7 @@ function prepare(facts: RestoreFacts, request: RestoreRequest, carriers: readonl
       id: "fetch",
       kind: "fetch",
       phase: "prepare",
-      title: `${source.name} is here, whole, and what it was when it was planned`,
+      title: `${source.name} is on this machine, whole, and the same as when this was planned`,
       args: {},
       harmless: true,
     },
@@ -91,7 +122,7 @@ function prepare(facts: RestoreFacts, request: RestoreRequest, carriers: readonl
       phase: "prepare",
       // One reads from members what the other writes beside their data: neither waits for the other.
       group: "place",
-      title: "what the cluster holds now is backed up, as far as a member gives it",
+      title: "what the cluster holds now is backed up once more, if a member can give it",
       args: {},
       harmless: true,
     });
@@ -103,7 +134,7 @@ function prepare(facts: RestoreFacts, request: RestoreRequest, carriers: readonl
       phase: "prepare",
       host: target.host,
       group: "place",
-      title: `the new data of ${target.name} is on ${target.host}, beside the old, and reads back as it was built`,
+      title: `the new data of ${target.name} is on ${target.host}${etcd.hasMember ? ", beside the old," : ""} and reads back as it was built`,
       args: { ...directories(etcd, request.id), member: target.name },
     });
   }
@@ -191,7 +222,9 @@ function quietStep(facts: RestoreFacts, { quietMs }: RestoreRequest): RunbookSte
     id: "quiet",
     kind: "quiet",
     phase: "stop",
-    title: "no client talks to etcd any more",
+    title: answering
+      ? `no client talks to etcd any more: its own counters show none for ${quietMs / 1000} s`
+      : "no client talks to etcd any more",
     args: { quietMs, hadQuorum: facts.live?.quorum === true },
     harmless: true,
     // Until the data is moved, which needs that no etcd runs: a later process proves it again.
@@ -236,7 +269,7 @@ function lineageStep(lineage: string): RunbookStep {
     id: "lineage",
     kind: "lineage",
     phase: "replace",
-    title: "the repository knows the history that begins now",
+    title: "the repository knows the new history, so that later backups belong to it",
     args: { lineage },
   };
 }
@@ -248,7 +281,9 @@ function swapStep({ target, etcd }: Carrier, id: string): RunbookStep {
     phase: "replace",
     host: target.host,
     group: "swap",
-    title: `the old data of ${target.name} is aside, and the new in its place`,
+    title: etcd.hasMember
+      ? `the old data of ${target.name} is renamed, and the new is in its place`
+      : `the new data of ${target.name} is in its place`,
     args: { ...directories(etcd, id), member: target.name },
     holdsUntil: "healthy",
     expectedMs: 1_000,
@@ -273,7 +308,7 @@ function healthyStep(): RunbookStep {
     id: "healthy",
     kind: "healthy",
     phase: "replace",
-    title: "one leader, exactly these members, and every one holds what was restored",
+    title: "etcd has one leader and exactly these members, and by HashKV each holds what was restored",
     args: {},
     harmless: true,
     expectedMs: 5_000,

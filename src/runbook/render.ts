@@ -3,20 +3,32 @@ import type { JournalRecord } from "./journal.ts";
 import type { RunbookPlan, RunbookStep } from "./runbook.ts";
 import { isUnfinished, standingOf, type StepStanding } from "./standing.ts";
 
-/** The plan as people read it before they say yes: warnings, then every step by phase, steps that are done at once under one mark. */
-export function renderPlan({ steps, warnings }: RunbookPlan): string {
-  const lines = warnings.map((warning) => `warning: ${warning}`);
-  let phase: string | undefined;
-  let group: string | undefined;
-  let number = 0;
-  for (const step of steps) {
-    if (step.phase !== phase) lines.push(step.phase);
-    const together = step.group !== undefined && step.group === group && step.phase === phase;
-    if (!together) number += 1;
+/** The plan as people read it before they say yes: warnings, then every step by phase, steps that are done at once under one number. */
+export function renderPlan(plan: Pick<RunbookPlan, "steps" | "warnings">): string {
+  const lines = plan.warnings.map((warning) => `warning: ${warning}`);
+  const numbers = numberSteps(plan);
+  let before: RunbookStep | undefined;
+  for (const step of plan.steps) {
+    if (step.phase !== before?.phase) lines.push(step.phase);
+    const number = numbers.get(step.id) ?? 0;
+    const together = before !== undefined && numbers.get(before.id) === number;
     lines.push(`  ${together ? "   " : `${number}.`.padStart(3)} ${step.title}`);
-    ({ phase, group } = step);
+    before = step;
   }
   return text(lines);
+}
+
+/** The number of each step, from 1, as people read it; steps that are done at once have one. */
+export function numberSteps({ steps }: Pick<RunbookPlan, "steps">): ReadonlyMap<string, number> {
+  const numbers = new Map<string, number>();
+  let number = 0;
+  let before: RunbookStep | undefined;
+  for (const step of steps) {
+    if (step.group === undefined || step.group !== before?.group || step.phase !== before.phase) number += 1;
+    numbers.set(step.id, number);
+    before = step;
+  }
+  return numbers;
 }
 
 /** Where an operation stands, step by step, and what can be done about it. */

@@ -23,7 +23,7 @@ describe.concurrent("scripts/demo", { timeout: 240_000 }, () => {
       /backup\.failed .*code=etcd-unreachable/,
       /^\$ etcd-lifeboat restore --plan$/m,
       /^\$ etcd-lifeboat restore --yes --confirm-cluster demo$/m,
-      /^ {2}\[x\] one leader, exactly these members, and every one holds what was restored/m,
+      /^ {2}\[x\] etcd has one leader and exactly these members, and by HashKV each holds what was restored/m,
       /^restored by operation [0-9A-Z]{26}$/m,
       /All 750 keys are back, byte for byte\./,
       /^client runs$/m,
