@@ -73,6 +73,12 @@ test("with quorum lost, a newer survivor is offered before anything else, and ev
       clusterVersion: "3.5.0",
     }),
     lockedOut: "the lock is held by etcd-lifeboat of ops1",
+    login: {
+      username: "root",
+      by: "password",
+      passwordFile: undefined,
+      proof: { verdict: "accepted", roots: ["root"], authRevision: 12n },
+    },
   };
   const plan = prepared(wounded, { acceptUnproven: true, hooks: ["before-stop-api-servers", "after-start-etcd"] });
   await expect(describeRestore(plan, false)).toMatchFileSnapshot("golden/restore-plan-warnings.txt");
