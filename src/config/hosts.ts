@@ -109,7 +109,7 @@ const etcd = z
       .min(1)
       .optional()
       .describe(
-        "Its --initial-advertise-peer-urls to the letter, for restore --as-new of a cluster that does not run yet. Example: [https://10.0.1.1:2380]",
+        "Its --initial-advertise-peer-urls to the letter, for a restore while no member answers: of a cluster that does not run yet (--as-new), or whose machines have other addresses than in the backup. Example: [https://10.0.1.1:2380]",
       ),
     environmentFile: path
       .optional()

@@ -22,7 +22,7 @@ export interface Notes {
 /** The members are those of the hosts that carry one; the cluster and the backup must know the same ones. */
 export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes): readonly TargetMember[] {
   const carriers = facts.hosts.flatMap((host) =>
-    host.etcd === undefined ? [] : [{ host: host.name, member: host.etcd.member }],
+    host.etcd === undefined ? [] : [{ host: host.name, member: host.etcd.member, configured: host.etcd.peerUrls }],
   );
   // Of a host that could not be looked at nobody knows here which member it carries; that it could not is a refusal of its own.
   const isUnseen = facts.hosts.some(({ fault }) => fault !== undefined);
@@ -50,7 +50,7 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
     });
   }
   const targets: TargetMember[] = [];
-  for (const { host, member } of carriers) {
+  for (const { host, member, configured } of carriers) {
     const found = known.find(({ name }) => name === member) ?? facts.source.members.find(({ name }) => name === member);
     if (found === undefined) {
       refusals.push({
@@ -60,8 +60,15 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
       continue;
     }
     if (found.learner) warnings.push(`${member} was a learner; it is restored as a voter`);
-    targets.push({ host, name: member, peerUrls: found.peerUrls });
+    const peerUrls = facts.live === undefined ? (configured ?? found.peerUrls) : found.peerUrls;
+    if (isMoved(peerUrls, found)) {
+      warnings.push(
+        `${member} had the peer URLs ${found.peerUrls.join(", ")} in the backup; it gets ${peerUrls.join(", ")}, as hosts.${host}.etcd.peerUrls says`,
+      );
+    }
+    targets.push({ host, name: member, peerUrls });
   }
+  if (facts.live === undefined) refuseUnseen(facts, targets, refusals);
   if (facts.live !== undefined && isStrange(facts.live.members, facts.source.members)) {
     refusals.push({
       message: `${facts.source.name} is of another cluster: its members were ${namesOf(facts.source.members)}, and this one's are ${namesOf(facts.live.members)}`,
@@ -71,6 +78,30 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
   return targets;
 }
 
+/** Whether a member is somewhere else than when the backup was taken. */
+export function isMoved(peerUrls: readonly string[], then: ListedMember | undefined): boolean {
+  return then?.peerUrls.toSorted().join() !== peerUrls.toSorted().join();
+}
+
+/** Where members are somewhere else, the client URLs of the backup lead nowhere, or to somebody else. */
+function refuseUnseen(
+  { source, endpoints }: RestoreFacts,
+  targets: readonly TargetMember[],
+  refusals: Refusal[],
+): void {
+  const moved = targets.filter((target) =>
+    isMoved(
+      target.peerUrls,
+      source.members.find(({ name }) => name === target.name),
+    ),
+  );
+  if (moved.length === 0 || endpoints.length >= targets.length) return;
+  refusals.push({
+    message: `${namesOf(moved)} moved, and the configuration names ${endpoints.length} endpoints for ${targets.length} members: not each of them could be looked at`,
+    hint: "name the client URL of every member in cluster.endpoints",
+  });
+}
+
 /** Neither a name nor a peer URL in common: clusters that grew out of one another keep some. */
 function isStrange(live: readonly ListedMember[], then: readonly ListedMember[]): boolean {
   if (then.length === 0) return false;
@@ -78,7 +109,7 @@ function isStrange(live: readonly ListedMember[], then: readonly ListedMember[])
   return !then.some(({ name, peerUrls }) => [name, ...peerUrls].some((word) => known.has(word)));
 }
 
-function namesOf(members: readonly ListedMember[]): string {
+function namesOf(members: readonly { readonly name: string }[]): string {
   return [...new Set(members.map(({ name }) => name))].toSorted().join(", ") || "none";
 }
 

@@ -1,7 +1,7 @@
 import type { JsonObject, RunbookPlan, RunbookStep } from "../runbook/runbook.ts";
 import type { EtcdHostFacts, HookPhase, HostFacts, RestoreFacts, RestoreRequest, ServiceFacts } from "./facts.ts";
 import { replaced } from "./aside-names.ts";
-import type { TargetMember } from "./choose.ts";
+import { isMoved, type TargetMember } from "./choose.ts";
 import { isToRun, type Preflight } from "./gates.ts";
 
 /**
@@ -380,16 +380,16 @@ function planFacts(facts: RestoreFacts, request: RestoreRequest, preflight: Pref
             clusterId: live.clusterId.toString(16),
             members: live.members.map(({ name, clientUrls, up }) => ({ name, clientUrls, up })),
           },
-    clientUrls: preflight.targets.map(({ name }) => ({
-      name,
-      // Of a new cluster that does not run yet only the configuration knows them.
-      urls:
-        (live?.members ?? (request.asNew ? [] : source.members)).find((member) => member.name === name)?.clientUrls ??
-        [],
-    })),
+    clientUrls: preflight.targets.map(({ name, peerUrls }) => ({ name, urls: clientUrlsOf(facts, name, peerUrls) })),
     /** A run looks again, and goes on only when it sees the same. */
     seen: fingerprint(facts),
   };
+}
+
+/** As they are, or were; of a member that does not run and is somewhere else than the backup's, only the configuration knows them. */
+function clientUrlsOf({ live, source }: RestoreFacts, member: string, peerUrls: readonly string[]): readonly string[] {
+  const found = (live ?? source).members.find(({ name }) => name === member);
+  return found === undefined || (live === undefined && isMoved(peerUrls, found)) ? [] : found.clientUrls;
 }
 
 /** What must not have changed between a plan that was read and its run; revisions and times do, and are looked at apart. */

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { ServiceFile } from "../standins/service.ts";
 import { makeDirectory } from "./directories.ts";
+import { reservePorts } from "./ports.ts";
 import { runProgram } from "./processes.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
 import { confirmed, ended, quick, slow } from "./restoring.ts";
@@ -88,6 +89,24 @@ test("a data directory that is a mount point stays mounted, and what is in it is
     "member",
     expect.stringMatching(/^member\.before-restore-/),
   ]);
+});
+
+test("a machine that took the place of a lost one gets its member at its own address", slow, async () => {
+  await using site = await openRestorable({ minor: "3.6", members: 1 });
+  const { member, etcd } = memberOf(site);
+  const [port = 0] = await reservePorts(1);
+  const moved = `http://127.0.0.1:${port}`;
+  const said = await goBack(site, async () => {
+    await site.command("etcd1", "stop");
+    await rm(join(member.dataDirectory, "member"), { recursive: true });
+    const path = join(site.directoryOf("etcd1"), "service.json");
+    await writeFile(path, (await readFile(path, "utf8")).replaceAll(member.peerUrl, moved));
+    etcd.peerUrls = [moved];
+  });
+  expect(said).toContain(`etcd1 had the peer URLs ${member.peerUrl} in the backup; it gets ${moved}`);
+  const list = await site.cluster.etcdctl(["member", "list"]);
+  expect(list).toContain(moved);
+  expect(list).not.toContain(member.peerUrl);
 });
 
 test("a backup of the previous minor is restored on the one that runs now", slow, async () => {

@@ -65,6 +65,26 @@ suite("who will be a member", () => {
     expect(preflight.warnings.join()).toContain("etcd 3.6, which made the backup, is taken to be installed");
   });
 
+  test("machines with other addresses are told by the configuration, as long as nobody answers", () => {
+    const at = (name: string): string => `https://${name}.other.example:2380`;
+    const hosts = ["m1", "m2", "m3"].map((name, index) =>
+      hostOf(`h${index + 1}`, name, { etcd: etcdOn(name, { peerUrls: [at(name)] }) }),
+    );
+    const dead = { hosts, live: undefined, liveFault: "nobody answers" };
+    const moved = judge(dead);
+    expect(moved.refusals).toEqual([]);
+    expect(moved.targets.map(({ peerUrls }) => peerUrls)).toEqual([[at("m1")], [at("m2")], [at("m3")]]);
+    expect(moved.warnings.join()).toContain(
+      `m2 had the peer URLs https://m2.example:2380 in the backup; it gets ${at("m2")}, as hosts.h2.etcd.peerUrls says`,
+    );
+    // Each can be looked at only where it is now.
+    const blind = refused(judge({ ...dead, endpoints: [at("m1")] }));
+    expect(blind).toContain("m1, m2, m3 moved, and the configuration names 1 endpoints for 3 members");
+    const kept = judge({ hosts });
+    expect(kept.targets[1]?.peerUrls).toEqual(["https://m2.example:2380"]);
+    expect(kept.warnings.join()).not.toContain("it gets");
+  });
+
   test("a learner is restored as a voter, and that is said", () => {
     const live = liveFacts({
       members: liveFacts().members.map((member) => ({ ...member, learner: member.name === "m3" })),

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { judgeRestore } from "../../src/restore/gates.ts";
 import { fingerprint, planRestore } from "../../src/restore/plan.ts";
 import type { RunbookPlan } from "../../src/runbook/runbook.ts";
-import { describe, hostOf, liveFacts, request, restoreFacts, service, sourceFacts } from "./facts.ts";
+import { describe, etcdOn, hostOf, liveFacts, request, restoreFacts, service, sourceFacts } from "./facts.ts";
 
 function plan(facts: Parameters<typeof restoreFacts>[0] = {}, asked: Parameters<typeof request>[0] = {}): RunbookPlan {
   const seen = restoreFacts(facts);
@@ -184,4 +184,17 @@ test("the fingerprint sees a member that was replaced, one that moved, and for a
   }
   expect(of({ up: false }, "member")).not.toBe(of({}, "member"));
   expect(of({ up: false }, "backup")).toBe(of({}, "backup"));
+});
+
+test("members whose machines are other ones are looked at where the configuration says, and nowhere else", () => {
+  const hosts = [hostOf("h1", "m1", { etcd: etcdOn("m1", { peerUrls: ["https://new.example:2380"] }) })];
+  const [only] = sourceFacts().members;
+  const source = sourceFacts({ members: [only!] });
+  const { facts } = plan({ hosts, source, live: undefined, endpoints: ["https://new.example:2379"] });
+  expect(facts).toMatchObject({
+    members: [{ name: "m1", peerUrls: ["https://new.example:2380"] }],
+    clientUrls: [{ name: "m1", urls: [] }],
+  });
+  const stayed = plan({ hosts: [hostOf("h1", "m1")], source, live: undefined }).facts;
+  expect(stayed).toMatchObject({ clientUrls: [{ name: "m1", urls: ["https://m1.example:2379"] }] });
 });
