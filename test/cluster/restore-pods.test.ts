@@ -59,7 +59,7 @@ test(
       change: (config) => {
         const [, second, third] = Object.values(config.hosts ?? {});
         if (second?.etcd !== undefined) second.etcd.dataDirectory = join(site.directory, "h2/var-lib-etcd");
-        if (third?.etcd !== undefined) third.etcd.walDirectory = join(site.directory, "h3/state");
+        if (third?.etcd !== undefined) third.etcd.walDirectory = join(site.directory, "h3/log");
       },
     });
     const said = ended(refused, 4);

@@ -128,7 +128,7 @@ test(
     await Promise.all(cluster.members.map(({ name }) => kill(site, name)));
     const planned = ended(await site.site.run(["restore", "--plan"]), 0);
     const said =
-      /starts at revision (\d+), above revision (\d+) of the stopped member etcd\d on h\d \((\d+) in its database and at most (\d+) more in its log\)/;
+      /starts at revision (\d+), .*: above revision (\d+) of the stopped member etcd\d on h\d \((\d+) in its database and at most (\d+) more in its log\)/;
     const [first = 0n, seen = 0n, database = 0n, log = 0n] = (said.exec(planned) ?? []).slice(1).map(BigInt);
     expect(seen, planned).toBe(database + log);
     expect(seen).toBeGreaterThanOrEqual(last);
