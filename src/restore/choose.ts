@@ -46,7 +46,10 @@ export function chooseTargets(facts: RestoreFacts, { refusals, warnings }: Notes
     if (name === "" || names.has(name) || isUnseen) continue;
     refusals.push({
       message: `${from} has a member "${name}", and no host of the configuration carries it`,
-      hint: `describe its host under hosts.NAME.etcd with member: ${name}, or remove the member from the cluster first`,
+      hint:
+        facts.live === undefined
+          ? `describe its host under hosts.NAME.etcd with member: ${name}; another machine can take its place, with its own peerUrls there`
+          : `describe its host under hosts.NAME.etcd with member: ${name}, or remove the member from the cluster first`,
     });
   }
   const targets: TargetMember[] = [];

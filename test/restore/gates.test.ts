@@ -24,6 +24,10 @@ suite("who will be a member", () => {
   test("a member that no host carries is refused by name, since it would stay behind with the old data", () => {
     const hosts = [hostOf("h1", "m1"), hostOf("h2", "m2")];
     expect(refused(judge({ hosts }))).toContain('the running cluster has a member "m3", and no host');
+    // Of one that is dead no member can be removed.
+    const dead = refused(judge({ hosts, live: undefined, liveFault: "nobody answers" }));
+    expect(dead).toMatch(/the backup has a member "m3".*another machine can take its place, with its own peerUrls/);
+    expect(dead).not.toContain("remove the member");
   });
 
   test("a host that carries a member nobody knows is refused, with the names that are known", () => {
