@@ -34,12 +34,14 @@ async function main(): Promise<void> {
     process.on("SIGHUP", listener);
     return { [Symbol.dispose]: () => void process.off("SIGHUP", listener) };
   };
-  // A reader that went away (`| head`) is no failure of ours.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-    });
-  }
+  // A terminal that is gone, or a disk that is full: nobody can be told, and what is being done is not stopped for it.
+  process.stderr.on("error", () => undefined);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // A reader that went away (`| head`) is no failure of ours.
+    if (error.code === "EPIPE") return;
+    process.stderr.write(`error: standard output cannot be written: ${error.code ?? error.message}\n`);
+    process.exit(1);
+  });
   const console = {
     out: (text: string) => void process.stdout.write(text),
     err: (text: string) => void process.stderr.write(text),

@@ -1,4 +1,6 @@
+import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { Script, createContext } from "node:vm";
 import { transform } from "esbuild";
 import { describe, expect, test } from "vitest";
@@ -59,5 +61,25 @@ describe("the command's entry", () => {
     expect(warnings).toEqual([]);
     expect(code).toContain('import("./main.ts")');
     expect(code).not.toContain("`");
+  });
+});
+
+describe("what the command writes", () => {
+  const main = fileURLToPath(new URL("../src/main.ts", import.meta.url));
+  const run = (args: string): { readonly status: number | null; readonly stderr: string } =>
+    spawnSync("sh", ["-c", `exec '${process.execPath}' '${main}' ${args}`], { encoding: "utf8" });
+
+  test("to standard error does not change how it ends where that cannot be written", () => {
+    const { status } = run("list --config /nowhere/at-all.yaml");
+    expect(exitStatuses[status as keyof typeof exitStatuses]).toMatch(/^configuration/);
+    expect(run("list --config /nowhere/at-all.yaml 2>/dev/full").status).toBe(status);
+  });
+
+  test("to standard output and cannot is a failure that says so, unless its reader went away", () => {
+    expect(run("config schema >/dev/full")).toMatchObject({
+      status: 1,
+      stderr: "error: standard output cannot be written: ENOSPC\n",
+    });
+    expect(run("config schema | head -c 10 >/dev/null")).toMatchObject({ status: 0, stderr: "" });
   });
 });
