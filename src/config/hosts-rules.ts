@@ -49,6 +49,8 @@ export function brokenHostRules(input: unknown, refuse: Refuse): void {
         if (section["command"][here] === undefined || section["command"][other] !== undefined) continue;
         refuse([...path, "command", here], `is of no use without ${other}; write both, or none`);
       }
+      if (section["command"]["enabled"] !== undefined && section["command"]["disable"] === undefined)
+        refuse([...path, "command", "enabled"], "is of no use without disable and enable; write all three");
     };
     way(valueAt(host, ["etcd", "service"]), ["hosts", name, "etcd", "service"]);
     const services = valueAt(host, ["services"]);

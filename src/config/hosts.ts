@@ -41,6 +41,11 @@ const command = z
         "Makes that nothing starts it, a reboot neither. Without it and enable, a reboot amid a restore may start it.",
       ),
     enable: argv.optional().describe("Takes back what disable did."),
+    enabled: argv
+      .optional()
+      .describe(
+        "Exits with 0 where a boot starts it and with 1 or 3 where none does. Without it, it is enabled after a restore also where it was not before.",
+      ),
     join: argv
       .optional()
       .describe(

@@ -54,7 +54,7 @@ export interface MemberConnection extends AsyncDisposable {
   /** Makes a learner a voter. `etcd-refused` while it lags behind the leader, and for a voter. */
   promoteMember(id: bigint, signal: AbortSignal): Promise<void>;
 
-  /** HashKV at a revision (0n: the current one). `etcd-compacted` when it was compacted, `etcd-unsupported` on a learner. */
+  /** HashKV at a revision (0n: the current one); its deadline grows with the member's database. `etcd-compacted` when it was compacted, `etcd-unsupported` on a learner. */
   hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv>;
 
   /** One linearizable read of a key that need not exist (no key is created): proves quorum. Resolves with the header's revision. */

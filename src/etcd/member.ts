@@ -128,7 +128,18 @@ export class MemberCalls implements MemberConnection {
 
   async hashKv(revision: bigint, signal: AbortSignal): Promise<HashKv> {
     const question = { revision: revision.toString() };
-    return this.#call(hashKvMethod, question, toHashKv, signal, this.#timeouts.hashKvMs);
+    const limitMs = hashKvLimitMs(await this.#dbBytes(signal), this.#timeouts.hashKvMs);
+    return this.#call(hashKvMethod, question, toHashKv, signal, limitMs);
+  }
+
+  /** 0 where the member does not tell it to us: its refusal of what is asked next says more. */
+  async #dbBytes(signal: AbortSignal): Promise<number> {
+    try {
+      return (await this.status(signal)).dbBytes;
+    } catch (error) {
+      if (!isFault(error, "etcd-auth", "etcd-refused")) throw error;
+      return 0;
+    }
   }
 
   async linearizableRead(signal: AbortSignal): Promise<bigint> {
@@ -251,6 +262,14 @@ export class MemberCalls implements MemberConnection {
     throwIfAborted(signal);
     return this.#session.explain(error, this.#endpoint, call, signal);
   }
+}
+
+/** A member on a cold, slow disk still hashes so many bytes a millisecond; 78 to 570 MB a second were measured. */
+const slowestHashBytesPerMs = 20_000;
+
+/** How long a member may take to hash a database of this size: the given time, or longer where it is large. */
+export function hashKvLimitMs(dbBytes: number, leastMs: number): number {
+  return Math.max(leastMs, Math.ceil(dbBytes / slowestHashBytesPerMs));
 }
 
 function toStatus(answer: StatusAnswer, header: Header): MemberStatus {

@@ -208,6 +208,8 @@ export interface ServiceFacts {
   readonly heldBy: string | undefined;
   readonly canHold: boolean;
   readonly boots: "yes" | "no" | "unknown";
+  /** Once it was held it is enabled, however it was. */
+  readonly releaseEnables?: boolean | undefined;
   readonly detail: string;
   /** Whether it can be asked, once it runs, if it is ready. */
   readonly tellsReady: boolean;

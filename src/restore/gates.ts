@@ -250,6 +250,7 @@ function judgeHost(
       hint: `give hosts.${host.name}'s ${service.name} disable and enable commands, or accept the risk: --accept-reboot-risk`,
     });
   }
+  if (host.etcd !== undefined) sayEnabled(`etcd on ${host.name}`, host.etcd.service, warnings);
   for (const name of host.etcd?.unresolved ?? []) {
     refusals.push({
       message: `${host.name} cannot find the address of ${name}, at which a member is reached by the others`,
@@ -282,8 +283,15 @@ function sayStart(host: string, service: ServiceFacts, warnings: string[]): void
       service.boots === "yes" ? "a boot would start it" : "it is configured and nothing says that it is disabled";
     warnings.push(`${what} does not run now, and is started afterwards: ${why}`);
   }
+  sayEnabled(what, service, warnings);
   if (service.role === "api-server" && !service.tellsReady)
     warnings.push(`whether ${what} is ready cannot be seen: give it a ready or read URL under hosts.${host}.services`);
+}
+
+/** What is held is disabled, and must be enabled again where nobody can tell how it was. */
+function sayEnabled(what: string, { releaseEnables }: ServiceFacts, warnings: string[]): void {
+  if (releaseEnables === true)
+    warnings.push(`${what} is enabled afterwards, since nothing tells whether it is now: give its commands an enabled`);
 }
 
 function judgeDirectories(

@@ -201,8 +201,8 @@ export async function observeHost(
 
 async function observeService(service: Service, tellsReady: boolean, signal: AbortSignal): Promise<ServiceFacts> {
   const { running, heldBy, boots, detail } = await service.state(signal);
-  const { name, role, canHold, description } = service;
-  return { name, role, way: description, running, heldBy, canHold, boots, detail, tellsReady };
+  const { name, role, canHold, description, releaseEnables } = service;
+  return { name, role, way: description, running, heldBy, canHold, boots, releaseEnables, detail, tellsReady };
 }
 
 async function observeEtcd(

@@ -17,6 +17,8 @@ export interface CommandServiceOptions {
   readonly probe: Argv;
   readonly disable?: Argv | undefined;
   readonly enable?: Argv | undefined;
+  /** Exits with 0 where a boot starts it, and with 1 or 3 where none does. */
+  readonly enabled?: Argv | undefined;
   /** Of etcd: as start, for a member that joins. */
   readonly join?: Argv | undefined;
   /** Of etcd: where its environment is read from. */
@@ -33,7 +35,7 @@ export interface CommandServiceOptions {
 
 /** A service that is run by commands of its site. It can be held where they disable and enable it. */
 export function openCommandService(host: Host, options: CommandServiceOptions): Service {
-  const { name, role, start, stop, probe, disable, enable, join, timeoutMs, digest } = options;
+  const { name, role, start, stop, probe, disable, enable, enabled, join, timeoutMs, digest } = options;
   // What is cut first can no longer be known for a secret.
   const clean = (text: string, length: number): string => (options.redact?.(text) ?? text).trim().slice(0, length);
   const run = async (argv: Argv, signal: AbortSignal, keepGroup = false, env?: Environment): Promise<RunResult> => {
@@ -64,12 +66,25 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
     );
   };
   const free = async (signal: AbortSignal): Promise<void> => {
-    const heldBy = await readHold(host, options, signal);
-    if (heldBy !== undefined) throw new Fault("service-held", `${name} on ${host.name} is held by operation ${heldBy}`);
+    const held = await readHold(host, options, signal);
+    if (held === undefined) return;
+    throw new Fault("service-held", `${name} on ${host.name} is held by operation ${held.operation}`);
   };
   const started = async (signal: AbortSignal): Promise<void> => {
     await free(signal);
     await must("start", start, signal, true);
+  };
+  const boots = async (signal: AbortSignal): Promise<"yes" | "no" | "unknown"> => {
+    if (enabled === undefined) return "unknown";
+    const { status, stderr } = await run(enabled, signal);
+    if (status === 0) return "yes";
+    // systemctl is-enabled says 1.
+    if (status === 1 || status === 3) return "no";
+    throw new Fault(
+      "service-unknown",
+      `whether a boot starts ${name} on ${host.name} cannot be said: its enabled command exited with ${status ?? "a signal"}`,
+      { hint: `it must exit with 0 where one does and with 1 or 3 where none does; it said: ${clean(stderr, 200)}` },
+    );
   };
   const joining = (): Joining | undefined => {
     const { environmentFile, stateDirectory } = options;
@@ -98,8 +113,9 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
     joining: joining(),
     canHold: disable !== undefined && enable !== undefined,
     holdStops: false,
+    releaseEnables: enable !== undefined && enabled === undefined,
     async state(signal) {
-      const [{ status, stderr }, heldBy] = [await run(probe, signal), await readHold(host, options, signal)];
+      const [{ status, stderr }, held] = [await run(probe, signal), await readHold(host, options, signal)];
       if (status !== 0 && status !== 3) {
         throw new Fault(
           "service-unknown",
@@ -113,8 +129,8 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
       return {
         running,
         pids: [],
-        heldBy,
-        boots: heldBy === undefined ? "unknown" : "no",
+        heldBy: held?.operation,
+        boots: held === undefined ? await boots(signal) : "no",
         detail: `its probe says that it ${running ? "runs" : "does not run"}`,
         needsReload: false,
         restarts: undefined,
@@ -123,13 +139,14 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
     async hold(operation, signal) {
       if (disable === undefined) throw unholdable(name, host.name);
       // Written first: what is disabled and not known to be ours would never be enabled again.
-      await writeHold(host, options, operation, signal);
+      await writeHold(host, options, operation, async () => (await boots(signal)) === "no", signal);
       await must("disable", disable, signal);
     },
     stop: async (signal) => await must("stop", stop, signal),
     async release(signal) {
-      if ((await readHold(host, options, signal)) === undefined) return;
-      if (enable !== undefined) await must("enable", enable, signal);
+      const held = await readHold(host, options, signal);
+      if (held === undefined) return;
+      if (enable !== undefined && !held.wasDisabled) await must("enable", enable, signal);
       await removeHold(host, options, signal);
     },
     start: started,
@@ -137,8 +154,9 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
 }
 
 function everyCommandOf(options: CommandServiceOptions): string {
-  const { start, stop, probe, disable, enable, join, environmentFile, stateDirectory } = options;
-  return JSON.stringify([start, stop, probe, disable, enable, join, environmentFile, stateDirectory]);
+  const { start, stop, probe, disable, enable, enabled, join, environmentFile, stateDirectory } = options;
+  const last = enabled === undefined ? [] : [enabled];
+  return JSON.stringify([start, stop, probe, disable, enable, join, environmentFile, stateDirectory, ...last]);
 }
 
 function unholdable(name: string, host: string): Fault {

@@ -17,6 +17,8 @@ export interface Service {
    * released when it is to be started. False: hold, stop, then later release, start.
    */
   readonly holdStops: boolean;
+  /** True where nothing tells whether it was enabled: `release` enables it in any case. */
+  readonly releaseEnables?: boolean;
 
   /** Only of etcd, and where it can be told to join; `restore-member` needs it. */
   readonly joining?: Joining | undefined;

@@ -37,6 +37,7 @@ function commandsOf(directory: string): {
   probe: [string, ...string[]];
   disable: [string, ...string[]];
   enable: [string, ...string[]];
+  enabled: [string, ...string[]];
 } {
   const command = (action: string): [string, ...string[]] => [process.execPath, serviceProgram, action, directory];
   return {
@@ -45,6 +46,7 @@ function commandsOf(directory: string): {
     probe: command("probe"),
     disable: command("disable"),
     enable: command("enable"),
+    enabled: command("enabled"),
   };
 }
 

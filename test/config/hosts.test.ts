@@ -153,6 +153,11 @@ describe("what cannot be is refused", () => {
       "hosts.cp1.services[0].command.disable: is of no use without enable; write both, or none",
     ],
     [
+      "enabled without disable and enable",
+      one([{ name: "a", role: "client", command: { ...command, enabled: ["/opt/api", "enabled"] } }]),
+      "hosts.cp1.services[0].command.enabled: is of no use without disable and enable; write all three",
+    ],
+    [
       "a program that a PATH would have to find",
       { hooks: { "before-stop-etcd": { run: ["drain"] } } },
       "hooks.before-stop-etcd.run[0]: is no absolute path: name the program with all of it",

@@ -10,8 +10,6 @@ export interface OpenedService extends AsyncDisposable {
   readonly meddle: () => Promise<void>;
   /** Who runs now, where the service tells only whether somebody does; by default its processes. */
   readonly runsAs?: () => Promise<string>;
-  /** What it says of a boot while nobody holds it; by default that it starts it. */
-  readonly boots?: "unknown";
 }
 
 const signal = new AbortController().signal;
@@ -31,7 +29,7 @@ export function serviceContract(name: string, open: () => Promise<OpenedService>
     });
     const state = async () => await service.state(signal);
     const runsAs = async (): Promise<string> => (await opened.runsAs?.()) ?? (await state()).pids.join();
-    const free = () => ({ heldBy: undefined, boots: opened.boots ?? "yes", needsReload: false });
+    const free = () => ({ heldBy: undefined, boots: "yes", needsReload: false });
     const runs = async (): Promise<boolean> => (await state()).running;
     const takeDown = async (): Promise<void> => {
       await service.hold(operation, signal);

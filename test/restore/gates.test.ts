@@ -145,6 +145,15 @@ suite("what is restored", () => {
     );
   });
 
+  test("a service whose commands do not tell whether a boot starts it is enabled afterwards, and the plan says so", () => {
+    const [first, ...others] = restoreFacts().hosts;
+    const etcd = etcdOn("m1", { service: service("etcd", "etcd", { releaseEnables: true }) });
+    const api = service("kube-apiserver", "api-server", { releaseEnables: true });
+    const { warnings } = judge({ hosts: [{ ...first!, etcd, services: [api] }, ...others] });
+    for (const what of ["kube-apiserver on h1", "etcd on h1"])
+      expect(warnings).toContainEqual(expect.stringContaining(`${what} is enabled afterwards, since nothing tells`));
+  });
+
   test("a user whom the backup does not let in is refused, with whom it would let in", () => {
     const source = sourceFacts({ authEnabled: true });
     for (const [verdict, why] of [

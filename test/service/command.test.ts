@@ -7,6 +7,7 @@ import { expect, test } from "vitest";
 import { openLocalHost } from "../../src/host/local.ts";
 import { openCommandService, type Argv } from "../../src/service/command.ts";
 import { openSystemdService } from "../../src/service/systemd.ts";
+import type { Service } from "../../src/service/service.ts";
 import { redactWhole } from "../../src/telemetry/redact.ts";
 import { serviceContract } from "../contracts/service.ts";
 import { fakeHost } from "../fakes/host.ts";
@@ -68,11 +69,11 @@ serviceContract("commands of a site", async () => {
       probe: word("probe"),
       disable: word("disable"),
       enable: word("enable"),
+      enabled: word("enabled"),
       timeoutMs: 60_000,
       stateDirectory: join(directory, "state"),
       digest,
     }),
-    boots: "unknown",
     runsAs: async () => await readFile(join(directory, "pid"), "utf8"),
     reboot: async () => {
       await by("power-off");
@@ -87,6 +88,53 @@ serviceContract("commands of a site", async () => {
       await rm(directory, { recursive: true, force: true });
     },
   };
+});
+
+/** A service whose switch is in memory; what was asked of it, in order. */
+function switchable(isOn: boolean): {
+  readonly service: Service;
+  readonly asked: string[];
+  readonly isOn: () => boolean;
+} {
+  const host = fakeHost("h1");
+  const asked: string[] = [];
+  let on = isOn;
+  host.programs.set("/opt/service", ([, action = ""]) => {
+    if (action !== "status") asked.push(action);
+    if (action.endsWith("able")) on = action === "enable";
+    return { status: action === "enabled" && !on ? 3 : 0 };
+  });
+  const word = (action: string): Argv => ["/opt/service", action];
+  const service = openCommandService(host, {
+    name: "standby",
+    role: "client",
+    start: word("start"),
+    stop: word("stop"),
+    probe: word("status"),
+    disable: word("disable"),
+    enable: word("enable"),
+    enabled: word("enabled"),
+    timeoutMs: 1000,
+    stateDirectory: "/var/lib/ours",
+    digest,
+  });
+  return { service, asked, isOn: () => on };
+}
+
+test("what was disabled before it was held is disabled when it is released, also after a second hold", async () => {
+  for (const before of [true, false]) {
+    const { service, asked, isOn } = switchable(before);
+    expect(await service.state(never)).toMatchObject({ boots: before ? "yes" : "no" });
+    await service.hold("01A", never);
+    // Another process of the same operation, which finds it disabled by the first.
+    await service.hold("01A", never);
+    expect(await service.state(never)).toMatchObject({ heldBy: "01A", boots: "no" });
+    expect(isOn()).toBe(false);
+    await service.release(never);
+    expect(isOn()).toBe(before);
+    expect(asked.filter((action) => action === "enable")).toHaveLength(before ? 1 : 0);
+    expect(await service.state(never)).toMatchObject({ heldBy: undefined, boots: before ? "yes" : "no" });
+  }
 });
 
 test("without disable and enable it says that it cannot be held, and is not", async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Commands of a service, as a host without systemd has them: `service.ts start|join|stop|probe|disable|enable DIRECTORY`. The directory's service.json says what to run;
+ * Commands of a service, as a host without systemd has them: `service.ts start|join|stop|probe|disable|enable|enabled DIRECTORY`. The directory's service.json says what to run;
  * `supervised` is started again within a second whenever it ends, as Restart=always does, until it is stopped or disabled. `kill` and `lie` are what a careless
  * configuration gives as stop and probe; `kill9` kills what runs, `power-off` its supervisor as well, and `boot` is what a boot does.
  */
@@ -129,6 +129,8 @@ async function main(): Promise<number> {
     case "disable":
       writeFileSync(at("disabled"), "");
       return 0;
+    case "enabled":
+      return existsSync(at("disabled")) ? 3 : 0;
     case "enable":
       rmSync(at("disabled"), { force: true });
       return 0;
