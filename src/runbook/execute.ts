@@ -24,7 +24,7 @@ export interface ExecuteDependencies {
  * Executes the plan of a journal. `run` and `resume` walk forward: what is done stays, everything else is checked, performed and checked again. `rollback` walks backward and
  * undoes whatever was begun. Each of them may be interrupted at any instant and called again, also the other way.
  * Rejects with `runbook-refused` when it stopped before anything was changed, with `runbook-stopped` amid changes (also when it was interrupted), with
- * `rollback-too-late` as a handler says it, and with `interrupted`, `locked` and `paused` when nothing was changed yet. What is no Fault comes out as it is while nothing was changed.
+ * `rollback-too-late` as a handler says it, `journal-taken` when another machine went on with it, and with `interrupted`, `locked` and `paused` when nothing was changed yet. What is no Fault comes out as it is while nothing was changed.
  */
 export async function execute(
   journal: Journal,
@@ -74,7 +74,7 @@ export async function execute(
   } catch (error) {
     const { changed } = standingOf(plan, journal.entries);
     // Nothing is left to resume. (What cannot be written down cannot be ended either.)
-    if (!changed && mode !== "rollback" && !isFault(error, "journal-failed"))
+    if (!changed && mode !== "rollback" && !isFault(error, "journal-failed", "journal-taken"))
       await journal.append({ kind: "ended", outcome: "refused", timeMs: clock.now() });
     end(changed ? "stopped" : "refused");
     throw stopFault(run, mode, changed, error);
@@ -335,7 +335,8 @@ function stopFault({ journal }: Run, mode: RunbookMode, changed: boolean, thrown
   const { plan } = journal;
   const step = thrown instanceof StepFailure ? thrown.step : undefined;
   const reason = thrown instanceof StepFailure ? thrown.reason : thrown;
-  if (isFault(reason, "rollback-too-late")) return reason;
+  // Whoever was passed over has nothing to resume and nothing to roll back.
+  if (isFault(reason, "rollback-too-late", "journal-taken")) return reason;
   // Amid changes even a bug of ours must say what to do next.
   if (!isFault(reason) && !changed) return reason;
   // Whoever has to wait is told that he has to, and not that something failed.

@@ -9,6 +9,8 @@ import type { Service } from "../../src/service/service.ts";
 import { Fault, isFault } from "../../src/faults.ts";
 import { fakeEtcd, type FakeMember } from "../fakes/etcd.ts";
 import { fakeHost } from "../fakes/host.ts";
+import { refuseBehind } from "../../src/restore/behind.ts";
+import type { Journals } from "../../src/runbook/journal.ts";
 import { fakeJournals } from "../fakes/journal.ts";
 
 /** One member's way out and in again on a cluster in memory, killed at every instant at which it touches or writes down anything. */
@@ -173,7 +175,7 @@ async function openModel({ walDirectory, runs, version, forgets, away }: ModelOp
     failpoint: instant,
     patienceMs: 10_000,
   };
-  const journals = fakeJournals(() => instant());
+  let journals: Journals = fakeJournals(() => instant());
   let created = false;
   const told: LifeboatEvent[] = [];
   let ended: Outcome | undefined;
@@ -182,6 +184,21 @@ async function openModel({ walDirectory, runs, version, forgets, away }: ModelOp
     instants: () => instants,
     told,
     results: () => ended?.results,
+    /** Another machine has a copy of the journal that lacks its last lines: whether it goes on by it. */
+    async loseMachine(lines: number): Promise<boolean> {
+      [instants, dieAt, dead] = [0, Infinity, false];
+      if ((await journals.list(never)).length === 0) return true;
+      const record = await journals.read(id, never);
+      const copy = { ...record, entries: record.entries.slice(0, Math.max(0, record.entries.length - lines)) };
+      try {
+        await refuseBehind(copy, deps, never);
+      } catch (error) {
+        if (isFault(error, "journal-behind")) return false;
+        throw error;
+      }
+      journals = fakeJournals(() => instant(), copy);
+      return true;
+    },
     /** Runs it in a process of its own; undefined when it died. */
     async process(mode: RunbookMode, dies = Infinity): Promise<string | undefined> {
       [instants, dieAt, dead] = [0, dies, false];
@@ -285,4 +302,38 @@ test.each(cases)("killed at every instant, it is resumed and is rolled back ($ve
   console.log(
     `etcd ${options.version}: ${whole.instants()} instants, ${tally.crashes} crashes, ${tally.late} rollbacks too late, 0 violations`,
   );
+});
+
+test("killed with its machine, another one goes on by a copy of the journal, or sees that the copy lacks what was done", async () => {
+  const [options] = cases;
+  if (options === undefined) throw new Error("there are no cases");
+  const whole = await openModel(options);
+  expect(await whole.process("run")).toBe("done");
+  const violations: string[] = [];
+  let refused = 0;
+  let crashes = 0;
+  for (let dieAt = 1; dieAt <= whole.instants(); dieAt += 2) {
+    for (const lacks of [0, 1, 3, 9]) {
+      for (const after of ["resume", "rollback"] as const) {
+        const model = await openModel(options);
+        await model.process("run", dieAt);
+        crashes += 1;
+        const about = `${after} after ${dieAt}, on a machine that lacks ${lacks} lines`;
+        if (!(await model.loseMachine(lacks))) {
+          refused += 1;
+          if (lacks === 0) violations.push(`${about}: nothing was lacking`);
+          continue;
+        }
+        let end = await model.process(after);
+        if (end === "rollback-too-late") end = await model.process("resume");
+        if (end === "rolled-back" || end === "runbook-refused") model.mustBe("as before");
+        else if (end === "done") model.mustBe("joined");
+        else model.violations.push(`it ended as ${end ?? "dead"}`);
+        violations.push(...model.violations.map((what) => `${about}: ${what}`));
+      }
+    }
+  }
+  expect(violations.slice(0, 5)).toEqual([]);
+  expect(refused).toBeGreaterThan(20);
+  console.log(`${crashes} crashes with the machine, ${refused} copies refused, 0 violations`);
 });

@@ -11,7 +11,10 @@ import { journalsContract } from "../contracts/journal.ts";
 import { Fault } from "../../src/faults.ts";
 import { fakeJournals } from "../fakes/journal.ts";
 import { memoryMirror, type MemoryMirror } from "../fakes/mirror.ts";
-import { modelPlan } from "./model.ts";
+import { steeredClock } from "../fakes/clock.ts";
+import { execute } from "../../src/runbook/execute.ts";
+import type { StepHandler } from "../../src/runbook/runbook.ts";
+import { modelPlan, openWorld } from "./model.ts";
 
 const signal = new AbortController().signal;
 const id = "01JQ0000000000000000000009";
@@ -190,6 +193,25 @@ describe("the copies of a journal", () => {
     await expect(openAt(directory, [mirror]).open(id, signal)).rejects.toMatchObject({ code: "journal-taken" });
     // It has not been taken up by that.
     expect((await openAt(directory).read(id, signal)).executing).toBeUndefined();
+  });
+
+  test("end an operation here that another machine goes on with, and nothing more is done", async () => {
+    const mirror = memoryMirror("host cp1");
+    const world = openWorld([{}, {}, {}]);
+    const own = { ...world.plan, id };
+    await using journal = await openAt(await scratch(), [mirror]).create(own, signal);
+    const handler: StepHandler = {
+      ...world.handler,
+      perform: async (step, context, stop) => {
+        const result = await world.handler.perform(step, context, stop);
+        if (step.id === "s1") mirror.kept.get(id)?.push(JSON.stringify({ kind: "opened", mode: "resume", timeMs: 9 }));
+        return result;
+      },
+    };
+    const deps = { handlers: { model: handler }, emit: () => undefined, clock: steeredClock(0) };
+    const passed = await execute(journal, "run", deps, signal).catch((error: unknown) => error);
+    expect(passed).toMatchObject({ code: "journal-taken", hint: expect.stringContaining("restore status") as string });
+    expect(world.world).toEqual([2, 2, 0]);
   });
 
   test("are brought up to date by whoever takes the journal up", async () => {
