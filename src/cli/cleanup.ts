@@ -1,6 +1,6 @@
 import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatTime } from "../format.ts";
-import { executeCleanup, planCleanup, type CleanupPlan } from "../restore/cleanup.ts";
+import { adoptStrangers, executeCleanup, planCleanup, type CleanupPlan } from "../restore/cleanup.ts";
 import { confirm, repositoryId, type Confirmation } from "./operation.ts";
 import { printJson, type CommonOptions, type Environment } from "./tools.ts";
 
@@ -20,6 +20,7 @@ export async function cleanupCommand(
   try {
     const deps = await tools.hosts({ repository: await repositoryId(tools, signal), emit: listener.emit });
     const journals = tools.journals(listener.emit);
+    await adoptStrangers(deps, journals, signal);
     const plan = await planCleanup(deps, journals, operation, signal);
     const { found, refusals } = plan;
     if (options.json !== true) console.err(describePlan(plan));
@@ -58,7 +59,7 @@ function describePlan({ found, strange, refusals, backup }: CleanupPlan): string
   if (found.length === 0) lines.push("no old data is left on any host");
   else if (backup !== undefined) lines.push(`what runs now is backed up and proven: ${backup}`);
   for (const { host, path } of strange)
-    lines.push(`${path} on ${host} stays: no operation of this machine has left it`);
+    lines.push(`${path} on ${host} stays: no operation that this machine knows of has left it`);
   for (const { message, hint } of refusals) lines.push(`REFUSED: ${message}`, `  ${hint}`);
   return lines.map((line) => `${escapeControls(line)}\n`).join("");
 }

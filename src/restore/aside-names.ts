@@ -14,3 +14,9 @@ export const beingRemoved = "removing-";
 export function operationIn(oldName: string): string | undefined {
   return oldName.startsWith(replaced) && !oldName.includes("/") ? oldName.slice(replaced.length) : undefined;
 }
+
+/** ULID of the operation that gave data at this path its name, whichever of the three; undefined for other names. */
+export function operationOfAside(path: string): string | undefined {
+  const named = [replaced, takenBack, beingRemoved].find((one) => path.slice(-one.length - 26, -26).endsWith(one));
+  return named === undefined ? undefined : path.slice(-26);
+}

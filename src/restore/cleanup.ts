@@ -6,9 +6,12 @@ import { listRepository, readHistories } from "../repository/catalog.ts";
 import { judgeHistory } from "../repository/lineage.ts";
 import { acquireLock } from "../repository/lock.ts";
 import { newestProven } from "../repository/proven.ts";
-import type { Journal, JournalRecord, Journals } from "../runbook/journal.ts";
+import { isUlid } from "../repository/names.ts";
+import type { Journal, JournalRecord, Journals, MirroredJournals } from "../runbook/journal.ts";
 import { isUnfinished, standingOf } from "../runbook/standing.ts";
 import { liveHistory } from "../snapshot/backup.ts";
+import { operationOfAside } from "./aside-names.ts";
+import { refuseOtherPlaces, refuseStrangeFacts } from "./bound.ts";
 import { findAsides, type Aside, type Asides } from "./asides.ts";
 import type { Refusal } from "./choose.ts";
 import type { HostDependencies, RestoreRepository } from "./restore.ts";
@@ -19,6 +22,31 @@ export interface CleanupPlan extends Asides {
   readonly refusals: readonly Refusal[];
   /** The backup that stands in for what goes; undefined where there is none. */
   readonly backup: string | undefined;
+}
+
+/**
+ * Takes in from their copies the journals of operations that have left old data on the hosts and that this machine does not know: those alone that are of this cluster
+ * and its hosts as they are configured. The others stay strange.
+ */
+export async function adoptStrangers(
+  deps: HostDependencies,
+  journals: MirroredJournals,
+  signal: AbortSignal,
+): Promise<void> {
+  const { strange } = await findAsides(deps, await journals.list(signal), signal);
+  const ids = new Set(strange.flatMap(({ path }) => operationOfAside(path) ?? []).filter(isUlid));
+  for (const id of ids) {
+    const [found] = (await journals.find(id, signal)).found;
+    if (found?.elsewhere !== true) continue;
+    try {
+      refuseStrangeFacts(found.record.plan);
+      refuseOtherPlaces(found.record, deps);
+    } catch (error) {
+      if (!isFault(error, "journal-invalid", "runbook-refused")) throw error;
+      continue;
+    }
+    await journals.adopt(found, signal);
+  }
 }
 
 /** Looks at what operations left and whether it may go; touches nothing. `only`: the ULID of one operation. */

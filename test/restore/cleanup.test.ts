@@ -1,6 +1,9 @@
 import { expect, test } from "vitest";
 import { acquireLock } from "../../src/repository/lock.ts";
-import { executeCleanup, planCleanup } from "../../src/restore/cleanup.ts";
+import { join } from "node:path";
+import { adoptStrangers, executeCleanup, planCleanup } from "../../src/restore/cleanup.ts";
+import { openJournalFiles } from "../../src/runbook/journal-file.ts";
+import { memoryMirror } from "../fakes/mirror.ts";
 import { openModel, openScratch, type Model } from "./model.ts";
 
 /** What may be removed is judged when it is removed, and not when somebody was asked. */
@@ -123,4 +126,32 @@ test("old data that no operation of this machine has left is listed in each dire
   expect(plan.strange).toEqual(strange.map((path) => ({ host: "h1", path })));
   await cleanUp(model, plan);
   for (const path of strange) expect(await host.stat(path, never), path).toMatchObject({ kind: "directory" });
+});
+
+test("old data of an operation that another machine has run goes as well, where a copy of its journal is", async () => {
+  using scratch = openScratch();
+  const model = await restored(scratch.directory);
+  const { plan: operation, entries } = await model.journals.read(model.plan.id, never);
+  const mirror = memoryMirror("host h1");
+  const lines = (of: object): string[] => [of, ...entries].map((line) => JSON.stringify(line));
+  const directory = join(scratch.directory, "operations");
+  const journals = openJournalFiles({ directory, mirrors: [mirror], by: "there", emit: () => undefined });
+  const here = { deps: model.deps, journals };
+  for (const forged of [
+    { ...operation, cluster: "staging" },
+    { ...operation, steps: operation.steps.map((step) => ({ ...step, args: { ...step.args, oldName: "snap" } })) },
+  ]) {
+    mirror.kept.set(operation.id, lines(forged));
+    await adoptStrangers(here.deps, here.journals, never);
+    expect((await planCleanup(here.deps, here.journals, undefined, never)).found).toEqual([]);
+  }
+  mirror.kept.set(operation.id, lines(operation));
+  await adoptStrangers(here.deps, here.journals, never);
+  const plan = await planCleanup(here.deps, here.journals, undefined, never);
+  expect(plan).toMatchObject({ refusals: [], strange: [] });
+  await executeCleanup(here.deps, here.journals, { plan, only: undefined }, () => undefined, never);
+  expect(asides(model)).toEqual([]);
+  expect(mirror.kept.get(operation.id)?.at(-1)).toContain("removed");
+  expect(await journals.removeCopies([operation.id], never)).toEqual([]);
+  expect(mirror.kept.size).toBe(0);
 });
