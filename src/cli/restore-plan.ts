@@ -12,7 +12,7 @@ type Planned = Pick<PreparedRestore, "facts" | "preflight" | "plan">;
 export function describeRestore({ facts, preflight, plan }: Planned, asNew: boolean): string {
   const { source } = facts;
   const lines = [
-    `restore ${facts.cluster}${asNew ? ", a new cluster," : ""} to ${source.name}`,
+    asNew ? `restore ${source.name} as a new cluster, ${facts.cluster}` : `restore ${facts.cluster} to ${source.name}`,
     ...preflight.offers.map((offer) => `  NEWER: ${offer}`),
     `  lost: ${preflight.lost}`,
     `  goes back to: ${saySource(source)}`,

@@ -68,10 +68,17 @@ function textOf(path: string): string | undefined {
   }
 }
 
+const known = new Map<string, Pod | undefined>();
+
 function podOf(text: string): Pod | undefined {
+  if (!known.has(text)) known.set(text, read(text));
+  return known.get(text);
+}
+
+function read(text: string): Pod | undefined {
   try {
     const pod = parse(text) as Pod | null;
-    return Array.isArray(pod?.spec.containers) ? pod : undefined;
+    return pod !== null && Array.isArray(pod.spec.containers) ? pod : undefined;
   } catch {
     return undefined;
   }
