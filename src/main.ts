@@ -22,17 +22,20 @@ async function main(): Promise<void> {
   const controller = new AbortController();
   const argv = process.argv.slice(2);
   let stoppedBy: NodeJS.Signals | undefined;
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.on(name, () => {
-      // The second signal does not wait for anything.
-      if (stoppedBy !== undefined) process.exit(130);
+  const stop = (name: NodeJS.Signals): void => {
+    if (stoppedBy === undefined) {
       stoppedBy = name;
       controller.abort(new Fault("interrupted", `interrupted by ${name}`));
-    });
-  }
+    } else if (name !== "SIGHUP") {
+      // The second signal does not wait for anything. (A terminal that closes may well send two.)
+      process.exit(130);
+    }
+  };
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, stop);
   const onReload = (listener: () => void): Disposable => {
+    process.off("SIGHUP", stop);
     process.on("SIGHUP", listener);
-    return { [Symbol.dispose]: () => void process.off("SIGHUP", listener) };
+    return { [Symbol.dispose]: () => void process.off("SIGHUP", listener).on("SIGHUP", stop) };
   };
   // A terminal that is gone, or a disk that is full: nobody can be told, and what is being done is not stopped for it.
   process.stderr.on("error", () => undefined);

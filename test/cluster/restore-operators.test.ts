@@ -55,7 +55,9 @@ test(
     const hook = join(directory, "wait");
     const script = 'touch "$0.begun"; while [ ! -e "$0.enough" ]; do sleep 0.2; done';
     await writeFile(hook, `#!/bin/sh\n${script}\n`, { mode: 0o700 });
-    site.site.config.hooks = { "before-stop-etcd": { run: [hook], timeout: "10m" } };
+    const told = join(directory, "tell");
+    await writeFile(told, '#!/bin/sh\ncat >"$0.facts"\n', { mode: 0o700 });
+    site.site.config.hooks = { "before-stop-etcd": { run: [hook], timeout: "10m" }, "on-failure": { run: [told] } };
     const operators = await Promise.all(
       ["alice", "bob"].map(async (operator) => {
         const config = await site.site.configure((changed) => {
@@ -72,14 +74,19 @@ test(
     const first = operators.find((operator) => operator !== refused.operator);
     await expect.poll(async () => await readFile(`${hook}.begun`, "utf8").catch(String), patient).toBe("");
     first?.started.child.kill("SIGHUP");
-    expect(await first?.started.ended).toMatchObject({ status: null, signal: "SIGHUP" });
+    // It stops in order: whoever is to be told is told, and nothing of it goes on.
+    expect(await first?.started.ended).toMatchObject({
+      status: 5,
+      stderr: expect.stringMatching(/interrupted by SIGHUP.*--resume .*--rollback/s) as string,
+    });
+    expect(await readFile(`${told}.facts`, "utf8")).toContain("interrupted by SIGHUP");
 
     // Its API server stays stopped, and etcd runs on its old data.
     expect([await site.runs("api1"), await site.runs("etcd1")]).toEqual([false, true]);
     expect(await cluster.get("kept")).toBe("now");
     const { config = [] } = first ?? {};
-    expect(ended(await startCommand(["restore", "status", ...config]).ended, 0)).toContain(
-      "[>] the hook before-stop-etcd has run",
+    expect(ended(await startCommand(["restore", "status", ...config]).ended, 0)).toMatch(
+      /\[!\] the hook before-stop-etcd has run.*: interrupted by SIGHUP/,
     );
     await writeFile(`${hook}.enough`, "");
     const another = await openTerminal(["restore", "--resume", ...config]);
