@@ -1,8 +1,10 @@
 import { Fault } from "../faults.ts";
 import { escapeControls, formatBytes, formatTime } from "../format.ts";
 import { adoptStrangers, executeCleanup, planCleanup, type CleanupPlan } from "../restore/cleanup.ts";
+import type { Journals } from "../runbook/journal.ts";
+import { standingOf } from "../runbook/standing.ts";
 import { confirm, repositoryId, type Confirmation } from "./operation.ts";
-import { printJson, type CommonOptions, type Environment } from "./tools.ts";
+import { printJson, type CommonOptions, type Environment, type Tools } from "./tools.ts";
 
 export interface CleanupOptions extends CommonOptions, Confirmation {
   readonly plan?: boolean;
@@ -33,8 +35,7 @@ export async function cleanupCommand(
         if (options.json !== true) console.out(`removed ${escapeControls(path)} of ${host}, ${formatBytes(bytes)}\n`);
       };
       await executeCleanup(deps, journals, { plan, only: operation }, onRemoved, signal);
-      // Nobody goes on with what is over; this machine's own journal stays.
-      const over = [...new Set(found.map((aside) => aside.operation))];
+      const over = operation === undefined ? await finished(tools, journals, signal) : [operation];
       for (const { mirror, message } of await journals.removeCopies(over, signal))
         console.err(`warning: copies of the journals stay on ${mirror}: ${escapeControls(message)}\n`);
     }
@@ -44,6 +45,15 @@ export async function cleanupCommand(
   } finally {
     listener.close();
   }
+}
+
+/** Operations that nobody goes on with: no copy of their journals is needed, and this machine's own stay. */
+async function finished({ loaded }: Tools, journals: Journals, signal: AbortSignal): Promise<readonly string[]> {
+  const { name } = loaded.config.cluster;
+  return (await journals.list(signal)).flatMap(({ plan, entries }) => {
+    const { ended, left } = standingOf(plan, entries);
+    return plan.cluster === name && ended !== undefined && left.size === 0 ? [plan.id] : [];
+  });
 }
 
 function describePlan({ found, strange, refusals, backup }: CleanupPlan): string {

@@ -19,6 +19,8 @@ export class JournalFollower {
   #held: number | undefined;
   #behind = false;
   #told = false;
+  /** A try has not come to its end, though nobody waits for it any more. */
+  #hangs = false;
   #taken: Fault | undefined;
   #attempt: Promise<void> | undefined;
 
@@ -54,15 +56,15 @@ export class JournalFollower {
   }
 
   async #try(): Promise<void> {
+    // What hangs keeps a thread of this process: it is not asked again, or none would be left for the journal itself.
+    if (this.#hangs) return;
     try {
       await within(mirrorMs, async (signal) => {
-        this.#held ??= await this.#compare(signal);
-        while (!signal.aborted && this.#held < this.#lines.length) {
-          const from: number = this.#held;
-          const next = this.#lines.slice(from);
-          await this.mirror.append(this.#id, from, next, signal);
-          // A try that nobody waits for any more may come to its end beside the next one.
-          this.#held = Math.max(this.#held, from + next.length);
+        this.#hangs = true;
+        try {
+          await this.#bring(signal);
+        } finally {
+          this.#hangs = false;
         }
       });
       this.#behind = false;
@@ -77,6 +79,16 @@ export class JournalFollower {
         this.#emit({ name: "journal.behind", operation: this.#id, mirror: this.mirror.name, lines, message });
       this.#told = true;
     }
+  }
+
+  async #bring(signal: AbortSignal): Promise<void> {
+    let held = this.#held ?? (await this.#compare(signal));
+    while (!signal.aborted && held < this.#lines.length) {
+      const next = this.#lines.slice(held);
+      await this.mirror.append(this.#id, held, next, signal);
+      held += next.length;
+    }
+    if (!signal.aborted) this.#held = held;
   }
 
   /** How much of the journal it has; what it has must be its beginning. */
