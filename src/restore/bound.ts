@@ -20,14 +20,15 @@ export function refuseOtherCluster({ plan }: Pick<JournalRecord, "plan">, cluste
 export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependencies, "cluster" | "hosts">): void {
   refuseOtherCluster(record, deps.cluster);
   const { plan, entries } = record;
-  const { left } = standingOf(plan, entries);
+  const { left, ended } = standingOf(plan, entries);
   for (const { host, args } of plan.steps) {
     if (host === undefined) continue;
     refuseOtherNames(plan, args);
     if (left.has(host)) continue;
     const difference = differenceOf(
       host,
-      args,
+      // Of what has ended nothing is held any more, in whatever way it is run by now.
+      ended === undefined ? args : { ...args, way: null },
       deps.hosts.find((open) => open.host.name === host),
     );
     if (difference === undefined) continue;

@@ -109,7 +109,7 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
   return {
     name,
     role,
-    description: `${start[0]} (commands ${digest(everyCommandOf(options))})`,
+    description: `${start[0]} (commands ${digest(holdOf(options))})`,
     joining: joining(),
     canHold: disable !== undefined && enable !== undefined,
     holdStops: false,
@@ -153,10 +153,9 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
   };
 }
 
-function everyCommandOf(options: CommandServiceOptions): string {
-  const { start, stop, probe, disable, enable, enabled, join, environmentFile, stateDirectory } = options;
-  const last = enabled === undefined ? [] : [enabled];
-  return JSON.stringify([start, stop, probe, disable, enable, join, environmentFile, stateDirectory, ...last]);
+/** What a hold, and the way back from it, depend on. The others may be mended while an operation waits for it. */
+function holdOf({ disable, enable, environmentFile, stateDirectory }: CommandServiceOptions): string {
+  return JSON.stringify([disable, enable, environmentFile, stateDirectory]);
 }
 
 function unholdable(name: string, host: string): Fault {

@@ -29,9 +29,9 @@ function configured(change: (host: OpenHost) => OpenHost = (host) => host): read
   });
 }
 
-function refused(hosts: readonly OpenHost[], facts = restoreFacts()): string {
+function refused(hosts: readonly OpenHost[], facts = restoreFacts(), entries: JournalRecord["entries"] = []): string {
   const plan = planRestore(facts, request(), judgeRestore(facts, request(), describe));
-  const record: JournalRecord = { plan, entries: [], executing: undefined, place: "/journal" };
+  const record: JournalRecord = { plan, entries, executing: undefined, place: "/journal" };
   try {
     refuseOtherPlaces(record, { cluster: "prod", hosts });
   } catch (error) {
@@ -61,6 +61,8 @@ test("etcd that is run in another way than it was planned is refused: what is he
     return { ...others, etcd: etcd && { ...etcd, service } };
   });
   expect(refused(unit)).toContain(`${was} etcd2.service`);
+  // What has ended holds nothing any more.
+  expect(refused(unit, restoreFacts(), [{ kind: "ended", timeMs: 0, outcome: "done" }])).toBe("");
 });
 
 test("so is a service of the control plane, by its unit or its manifests directory", () => {

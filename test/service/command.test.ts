@@ -153,7 +153,7 @@ test("without disable and enable it says that it cannot be held, and is not", as
   expect(host.tree()).toEqual({});
 });
 
-test("its description is another one when any of its commands is, and shows none of their arguments", () => {
+test("its description is another one when it is held in another way, not when what failed is mended, and shows no argument", () => {
   const word = (action: string): Argv => ["/opt/service", action, `--password=${secret}`];
   const base = { name: "etcd", role: "etcd", start: word("start"), stop: word("stop"), probe: word("status") } as const;
   const describe = (changes: Partial<Parameters<typeof openCommandService>[1]>): string =>
@@ -166,12 +166,11 @@ test("its description is another one when any of its commands is, and shows none
     }).description;
   const first = describe({});
   expect(first).toMatch(/^\/opt\/service \(commands [0-9a-f]{8}\)$/);
-  expect(describe({ timeoutMs: 2000 })).toBe(first);
-  const others = [
-    { stop: word("halt") },
-    { probe: word("probe") },
+  for (const mended of [{ timeoutMs: 2000 }, { stop: word("halt") }, { probe: word("probe") }, { join: word("join") }])
+    expect(describe(mended)).toBe(first);
+  const others: readonly Parameters<typeof describe>[0][] = [
+    { start: ["/opt/other", "start"] },
     { disable: word("off"), enable: word("on") },
-    { join: word("join") },
     { environmentFile: "/etc/default/etcd" },
     { stateDirectory: "/var/lib/else" },
   ];
