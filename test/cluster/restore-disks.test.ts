@@ -1,7 +1,7 @@
 import { chown, cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { makeDirectory } from "./directories.ts";
+import { discardDirectory, makeDirectory } from "./directories.ts";
 import { runProgram } from "./processes.ts";
 import { openRestorable, type Restorable } from "./restorable.ts";
 import { dieAt, ended, memberDirectories, quick, slow } from "./restoring.ts";
@@ -38,7 +38,8 @@ test(
   slow,
   async () => {
     await using stack = new AsyncDisposableStack();
-    const logs = await makeDirectory("logs");
+    const [logs, operations] = [await makeDirectory("logs"), await makeDirectory("operations")];
+    stack.defer(async () => void (await Promise.all([logs, operations].map(discardDirectory))));
     // Names can be as scarce as bytes; etcd itself needs a few.
     stack.use(await mountDisk(logs, "size=256m,nr_inodes=300"));
     // etcd makes it by a rename, and a mount point cannot be renamed.
@@ -63,6 +64,14 @@ test(
     await chown(data, owner.uid, owner.gid);
     await site.command("etcd1", "start");
     await site.cluster.put("kept", "now");
+    {
+      await using _small = await mountDisk(operations, "size=40m");
+      const cramped = await site.site.run(["restore", "--plan"], {
+        change: (config) => void (config.operations = { directory: operations }),
+      });
+      expect(ended(cramped, 4)).toMatch(/operations\S* has .* free here, and the restore needs .* to build in/);
+    }
+
     const ballast = join(data, "ballast");
 
     await fill(ballast);
