@@ -109,6 +109,7 @@ test(
     command.probe[2] = "lie";
     delete command.disable;
     delete command.enable;
+    delete command.enabled;
     const stopped = await site.site.run(["restore", ...quick, "--accept-reboot-risk"]);
     ended(stopped, 5);
     expect(stopped.stderr).toMatch(/somebody still talks to etcd: .*etcd1 (?:answered|has)/);

@@ -61,6 +61,7 @@ test(
     // Nothing holds it, and somebody starts it by its own command, once.
     delete command.disable;
     delete command.enable;
+    delete command.enabled;
     const hook = join(site.site.directory, "start-it");
     const start = command.start.map((word) => `'${word}'`).join(" ");
     await writeFile(hook, `#!/bin/sh\n[ -e "$0.done" ] || { touch "$0.done"; exec ${start}; }\n`, { mode: 0o700 });
