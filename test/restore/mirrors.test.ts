@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { Fault } from "../../src/faults.ts";
 import { openLocalHost } from "../../src/host/local.ts";
 import { hostMirror, storeMirror } from "../../src/restore/mirrors.ts";
 import { openDirectoryStore } from "../../src/store/directory.ts";
@@ -93,6 +94,15 @@ test("a line whose answer was lost is there once, also when the next one came al
   await mirror.append(id, 1, ["a", "b"], signal);
   expect(struck()).toBe(1);
   expect(await mirror.read(id, signal)).toEqual(["plan", "a", "b"]);
+});
+
+test("a name that a store gives out only once is no sign of somebody else", async () => {
+  const store = memoryStore();
+  const mirror = storeMirror(async () => await Promise.resolve(store));
+  const used = new Fault("store-exists", "it was there, and was removed");
+  const struck = store.trouble({ method: "create", fail: used });
+  await expect(mirror.append(id, 0, ["plan"], signal)).rejects.toBe(used);
+  expect(struck()).toBe(1);
 });
 
 test("the store is told of operations alone that have their repository in it", () => {
