@@ -94,7 +94,8 @@ function choose(steps: readonly string[], sample: number, members: number): read
   const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
   const performed = steps.filter((step) => step !== "fetch");
   const places = performed.flatMap((step) => forward.map((place) => `${step} ${place}`));
-  const undone = performed.filter((step) => !/^(?:build|safety-backup|healthy|lineage)/.test(step));
+  // What changes nothing that would have to be taken back is none of the way back.
+  const undone = performed.filter((step) => !/^(?:build|safety-backup|healthy|lineage|revision)/.test(step));
   const twice = undone.flatMap((step) => backward.map((place) => `${step} ${place}`));
   const died = places.flatMap((place, index): readonly Case[] => {
     const trouble = troubles[index % troubles.length] ?? "nothing else";
