@@ -138,13 +138,15 @@ export function hostContract(name: string, open: () => Promise<OpenedHost>): voi
       });
 
       test("leaves nothing behind that the program left in its group, unless it is told to", async () => {
-        const left = (seconds: number) => ["/bin/sh", "-c", `sleep ${seconds} & exit 0`] as const;
-        await host.run(left(602), quick, signal);
-        await expect.poll(async () => await sleepers(host, "602")).toEqual([]);
-        await host.run(left(603), { ...quick, keepGroup: true }, signal);
+        const left = (seconds: string) => ["/bin/sh", "-c", `sleep ${seconds} & exit 0`] as const;
+        // Told from those of another run on this machine.
+        const [killed, kept] = [`602.${process.pid}`, `603.${process.pid}`];
+        await host.run(left(killed), quick, signal);
+        await expect.poll(async () => await sleepers(host, killed)).toEqual([]);
+        await host.run(left(kept), { ...quick, keepGroup: true }, signal);
         // The shell ends before its child is the other program.
-        await expect.poll(async () => await sleepers(host, "603")).toHaveLength(1);
-        const [pid] = await sleepers(host, "603");
+        await expect.poll(async () => await sleepers(host, kept)).toHaveLength(1);
+        const [pid] = await sleepers(host, kept);
         await host.run(["/bin/kill", "-KILL", `${pid}`], quick, signal);
       });
 
