@@ -6,8 +6,9 @@ import { readIdentity } from "../repository/identity.ts";
 import { readLock } from "../repository/lock.ts";
 import { refuseBehind } from "../restore/behind.ts";
 import { refuseOtherCluster, refuseOtherPlaces, refuseStrangeFacts } from "../restore/bound.ts";
+import { storeAway } from "../restore/host-work.ts";
 import type { HostDependencies } from "../restore/restore.ts";
-import type { FoundJournal, Journal, SilentCopy } from "../runbook/journal.ts";
+import type { FoundJournal, HearsayJournal, Journal, SilentCopy } from "../runbook/journal.ts";
 import { renderStanding } from "../runbook/render.ts";
 import type { JsonObject, Outcome, RunbookMode, RunbookPlan } from "../runbook/runbook.ts";
 import { isUnfinished } from "../runbook/standing.ts";
@@ -31,7 +32,9 @@ const quiet = (): void => undefined;
 
 /** Nothing new is begun beside what was not finished, here or on another machine; fault `journal-unfinished`. */
 export async function refuseUnfinished({ console, signal }: Environment, tools: Tools): Promise<void> {
-  const { found, refused } = await tools.journals(quiet).find(undefined, signal);
+  const { found, refused, silent, hearsay } = await tools.journals(quiet).find(undefined, signal);
+  for (const one of silent) console.err(saySilent(one));
+  for (const one of hearsay) console.err(sayHearsay(one));
   for (const { fault } of refused) {
     // Two machines went on with one operation: a third beginning would make it worse.
     if (fault.code === "journal-disagrees") throw fault;
@@ -56,6 +59,8 @@ export interface Continuation<Deps extends HostDependencies> {
   /** ULID; true for the one that was not finished. */
   readonly wanted: string | true;
   /** `elsewhere`: the plan came from a host or a store. */
+  /** Refuses flags that do not go with the plan. */
+  readonly check?: (plan: RunbookPlan) => void;
   readonly open: (plan: RunbookPlan, emit: Emit, elsewhere: boolean) => Promise<Deps>;
   readonly execute: (deps: Deps, journal: Journal, onFailure: OnFailure, signal: AbortSignal) => Promise<Outcome>;
 }
@@ -65,7 +70,7 @@ export async function continueOperation<Deps extends HostDependencies>(
   { console, listen, signal }: Environment,
   tools: Tools,
   options: Continuing,
-  { operation, mode, wanted, open, execute }: Continuation<Deps>,
+  { operation, mode, wanted, check, open, execute }: Continuation<Deps>,
 ): Promise<{ readonly plan: RunbookPlan; readonly outcome: Outcome }> {
   const found = await findOperation(console, tools, wanted, signal);
   const { record, elsewhere } = found;
@@ -75,6 +80,7 @@ export async function continueOperation<Deps extends HostDependencies>(
       hint: `etcd-lifeboat ${plan.operation} --${mode} ${plan.id}`,
     });
   }
+  check?.(plan);
   if (elsewhere) {
     refuseStrangeFacts(plan);
     await refuseOtherRepository(tools, plan, signal);
@@ -115,6 +121,7 @@ async function findOperation(
   const those = wanted === true ? unfinishedOf(tools, looked.found) : looked.found;
   const [found, second] = those;
   if (found === undefined || found.elsewhere) for (const silent of looked.silent) console.err(saySilent(silent));
+  if (found === undefined) for (const one of looked.hearsay) console.err(sayHearsay(one));
   if (found === undefined && refused !== undefined) throw refused.fault;
   if (found === undefined) {
     const what = wanted === true ? "no operation was begun and not finished" : `there is no operation ${wanted}`;
@@ -131,6 +138,11 @@ async function findOperation(
 /** What to know of a place that may hold a copy of a journal, and was not heard. */
 export function saySilent({ mirror, message }: SilentCopy): string {
   return `warning: whether ${mirror} has a copy of a journal is not known: ${escapeControls(message)}\n`;
+}
+
+/** What a place tells that nobody goes on by. */
+export function sayHearsay({ id, mirror }: HearsayJournal): string {
+  return `warning: ${mirror} alone tells of an operation ${id} that is not finished, and is not believed: others than this program may write there. One that was begun has copies on its hosts: bring one of them back\n`;
 }
 
 /** The machine that an operation runs on may be alive and at work: its lock tells. This machine's own processes are told apart by the journal itself. */
@@ -150,8 +162,9 @@ async function refuseLiving(
     });
   }
   let log;
-  const scope = await tools.lock();
+  let scope;
   try {
+    scope = await tools.lock();
     log = await readLock(scope, signal);
   } catch (error) {
     if (signal.aborted || !isFault(error)) throw error;
@@ -163,7 +176,9 @@ async function refuseLiving(
     });
   }
   const { holder } = judgeLock(log, tools.clock.now());
-  if (holder?.id !== plan.id || !holder.alive || holder.by.host === scope.author.host) return;
+  if (holder?.id !== plan.id) return;
+  // From elsewhere a silent one counts as well: it may work on without the store. Nor is a name of a machine one machine's alone.
+  if (!elsewhere && (!holder.alive || holder.by.host === scope.author.host)) return;
   throw new Fault("locked", `operation ${plan.id} is held ${describeHolder(holder, scope.describe)}`, { hint });
 }
 
@@ -179,7 +194,7 @@ async function refuseOtherRepository(tools: Tools, { id, facts }: RunbookPlan, s
   try {
     if ((await repositoryId(tools, signal)) === repository) return;
   } catch (error) {
-    if (isFault(error, "store-unreachable")) return;
+    if (isFault(error, ...storeAway)) return;
     throw error;
   }
   throw new Fault("journal-invalid", `operation ${id} was planned with another repository than the one here`, {

@@ -24,6 +24,7 @@ import {
   continueOperation,
   hookOnFailure,
   refuseUnfinished,
+  sayHearsay,
   saySilent,
   unfinishedOf,
   repositoryId,
@@ -173,6 +174,12 @@ async function continueRestore(
     operation: "restore",
     mode,
     wanted,
+    check({ id, facts: { repository } }) {
+      if (options.withoutRepository !== true || typeof repository !== "string") return;
+      throw new Fault("usage", `operation ${id} was begun with its repository`, {
+        hint: "leave --without-repository out: it goes on without the store as far as the store is not needed",
+      });
+    },
     open: async (of, emit, elsewhere) => {
       const { builder, repository } = of.facts;
       // A file of this machine is given out as a password only when somebody here has said so.
@@ -224,8 +231,9 @@ export async function restoreStatusCommand(
   const { console, signal } = environment;
   await using tools = environment.open(options.config);
   const journals = tools.journals(quiet);
-  const { found, refused, silent } = await journals.find(id, signal);
+  const { found, refused, silent, hearsay } = await journals.find(id, signal);
   for (const one of silent) console.err(saySilent(one));
+  for (const one of hearsay) console.err(sayHearsay(one));
   const [first] = refused;
   if (id !== undefined && first !== undefined) throw first.fault;
   if (id !== undefined && found.length === 0)

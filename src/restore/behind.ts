@@ -19,7 +19,6 @@ export async function refuseBehind(record: JournalRecord, deps: HostDependencies
   const { plan, entries } = record;
   const standing = standingOf(plan, entries);
   for (const open of deps.hosts) {
-    if (standing.left.has(open.host.name)) continue;
     let seen: string | undefined;
     try {
       seen = await lookAt(open, plan, standing, signal);
@@ -100,11 +99,10 @@ async function lookAtService(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (service === undefined) return undefined;
-  const { running, heldBy, needsReload } = await service.state(signal);
+  const { running, heldBy, holdBegun } = await service.state(signal);
   const isHeld = heldBy === plan.id;
-  // A hold that was begun is a file that nobody has loaded yet.
   if (stop?.touched !== true)
-    return isHeld ? `${name} is held` : needsReload ? `${name} was changed and not loaded yet` : undefined;
+    return isHeld ? `${name} is held` : holdBegun === plan.id ? `${name} was about to be held` : undefined;
   if (start?.state === "done") return isHeld ? `${name} is held again` : undefined;
   if (stop.state !== "done" || start?.touched === true) return undefined;
   if (service.canHold) return isHeld && !running ? undefined : `${name} ${running ? "runs" : "is not held any more"}`;

@@ -1,5 +1,6 @@
 import { Fault } from "../faults.ts";
 import type { JournalRecord } from "../runbook/journal.ts";
+import type { RunbookStep } from "../runbook/runbook.ts";
 import { standingOf } from "../runbook/standing.ts";
 import { replaced } from "./aside-names.ts";
 import type { HostDependencies, OpenHost } from "./restore.ts";
@@ -21,16 +22,15 @@ export function refuseOtherPlaces(record: JournalRecord, deps: Pick<HostDependen
   refuseOtherCluster(record, deps.cluster);
   const { plan, entries } = record;
   const { left, ended } = standingOf(plan, entries);
-  for (const { host, args } of plan.steps) {
+  for (const step of plan.steps) {
+    const { host, args } = step;
     if (host === undefined) continue;
-    refuseOtherNames(plan, args);
-    if (left.has(host)) continue;
-    const difference = differenceOf(
-      host,
-      // Of what has ended nothing is held any more, in whatever way it is run by now.
-      ended === undefined ? args : { ...args, way: null },
-      deps.hosts.find((open) => open.host.name === host),
-    );
+    refuseStrangeArguments(plan, step);
+    const open = deps.hosts.find((one) => one.host.name === host);
+    // One that was lost may be gone for good, and out of the configuration.
+    if (open === undefined && left.has(host)) continue;
+    // Of what has ended nothing is held any more, in whatever way it is run by now.
+    const difference = differenceOf(host, ended === undefined ? args : { ...args, way: null }, open);
     if (difference === undefined) continue;
     const { what, key } = difference;
     throw new Fault("runbook-refused", `the ${plan.operation} ${plan.id} was planned otherwise: ${what}`, {
@@ -83,17 +83,28 @@ function isList(shape: Shape): shape is readonly [Shape] {
   return Array.isArray(shape);
 }
 
-/** What is moved has the names that the operation's id gives it, and no other: a journal may have come from a host or a store. */
-function refuseOtherNames(
+const ofServices = ["stop-service", "start-service"];
+const ofData = ["stop-etcd", "place", "swap", "start-etcd", "aside"];
+
+/**
+ * What is moved has the names that the operation's id gives it, and no other; a step speaks of a service or of data as its kind does, so that nothing escapes the comparison
+ * with the configuration. A journal may have come from a host.
+ */
+function refuseStrangeArguments(
   { id, operation }: JournalRecord["plan"],
-  { newName, oldName }: JournalRecord["plan"]["steps"][number]["args"],
+  { kind, args: { newName, oldName, service, data } }: RunbookStep,
 ): void {
-  const strange =
-    (newName !== undefined && newName !== `restore-${id}`) || (oldName !== undefined && oldName !== `${replaced}${id}`);
-  if (strange)
-    throw new Fault("journal-invalid", `the plan of the ${operation} ${id} moves data to names that are not its own`, {
+  const named =
+    (newName === undefined || newName === `restore-${id}`) && (oldName === undefined || oldName === `${replaced}${id}`);
+  const apt = (typeof service === "string") === ofServices.includes(kind);
+  if (named && apt && (typeof data === "string" || !ofData.includes(kind))) return;
+  throw new Fault(
+    "journal-invalid",
+    `the plan of the ${operation} ${id} ${named ? `has a step ${kind} that speaks of something else` : "moves data to names that are not its own"}`,
+    {
       hint: "no version of this program has written it: find out who did",
-    });
+    },
+  );
 }
 
 function differenceOf(

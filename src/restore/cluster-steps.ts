@@ -425,8 +425,8 @@ async function askAll({ deps, facts }: RestoreWork, signal: AbortSignal): Promis
       try {
         return [{ address, status: await askStatus(deps, address, signal) }];
       } catch (error) {
-        if (signal.aborted || !isFault(error)) throw error;
-        if (isFault(error, "etcd-auth", "etcd-tls")) throw error;
+        // Anything else is no silence: who was not asked has not said that he answered nobody.
+        if (signal.aborted || !isFault(error, "etcd-unreachable", "etcd-timeout")) throw error;
         return [];
       }
     }),

@@ -13,7 +13,13 @@ import { maximumJournalBytes, wholeLines } from "../runbook/journal-lines.ts";
 import type { RunbookPlan } from "../runbook/runbook.ts";
 import type { Store } from "../store/store.ts";
 
-/** Where the journals of operations on a cluster are copied to, so that another machine can go on: every host, and the store. */
+/** Where the journals of operations on a cluster are copied to: every host, so that another machine can go on, and the store, so that they can be read there. */
+
+/** Of so many operations, the newest, the last word is read. */
+const mostOperations = 200;
+/** So many objects of one journal are read, and so many at a time. */
+const mostPieces = 20_000;
+const piecesAtOnce = 16;
 
 /**
  * Files of a host in our own directory there, `journals/HOST.OPERATION.jsonl`, for their owner alone; each is replaced as a whole, so that none is ever torn. Hosts that
@@ -31,13 +37,16 @@ export function hostMirror(host: Host, stateDirectory: string): JournalMirror {
   };
   return {
     name,
+    believed: true,
     accepts: () => true,
     read,
     async list(signal) {
       const ids = ((await host.list(directory, signal)) ?? [])
         .filter((file) => file.startsWith(before) && file.endsWith(after))
         .map((file) => file.slice(before.length, -after.length))
-        .filter(isUlid);
+        .filter(isUlid)
+        .toSorted()
+        .slice(-mostOperations);
       return await Promise.all(ids.map(async (id) => ({ id, last: (await read(id, signal)).at(-1) ?? "" })));
     },
     async append(id, from, lines, signal) {
@@ -51,14 +60,9 @@ export function hostMirror(host: Host, stateDirectory: string): JournalMirror {
   };
 }
 
-/** So many objects of one journal are read. */
-const mostPieces = 20_000;
-/** Of so many operations, the newest, the last word is read. */
-const mostOperations = 200;
-
 /**
- * Objects in the repository, each of some lines and named by the number of the first: nothing is ever rewritten, and of two machines that write at one place one is
- * refused. A plan that is of another cluster than the store is not told to it.
+ * Objects in the repository, each of some lines and named by the number of the first: nothing is ever rewritten. Whoever may write backups may write them too, so they are
+ * a record for people: nobody goes on by them. A plan that is of another cluster than the store is not told to it.
  */
 export function storeMirror(open: () => Promise<Store>): JournalMirror {
   const name = "store";
@@ -84,23 +88,29 @@ export function storeMirror(open: () => Promise<Store>): JournalMirror {
   ): Promise<readonly string[]> => {
     const lines: string[] = [];
     let bytes = 0;
-    for (const number of numbers.filter((one) => one >= from)) {
-      // A piece that is missing ends what is known; what lies behind it tells nothing.
-      if (number > from + lines.length) break;
-      if (number < from + lines.length)
-        throw new Fault(
-          "journal-invalid",
-          `${operationPieceName(id, number)} in ${store.description} begins within another piece`,
-        );
-      const piece = await readPiece(store, id, number, signal);
-      bytes += piece.reduce((sum, line) => sum + line.length + 1, 0);
-      if (bytes > maximumJournalBytes) throw tooMuch(`${operationPrefix(id)} in ${store.description}`);
-      lines.push(...piece);
+    const later = numbers.filter((one) => one >= from);
+    for (let at = 0; at < later.length; at += piecesAtOnce) {
+      const some = later.slice(at, at + piecesAtOnce);
+      const read = await Promise.all(some.map((number) => readPiece(store, id, number, signal)));
+      for (const [index, piece] of read.entries()) {
+        const number = some[index] ?? 0;
+        // A piece that is missing ends what is known; what lies behind it tells nothing.
+        if (number > from + lines.length) return lines;
+        if (number < from + lines.length)
+          throw new Fault(
+            "journal-invalid",
+            `${operationPieceName(id, number)} in ${store.description} begins within another piece`,
+          );
+        bytes += piece.reduce((sum, line) => sum + line.length + 1, 0);
+        if (bytes > maximumJournalBytes) throw tooMuch(`${operationPrefix(id)} in ${store.description}`);
+        lines.push(...piece);
+      }
     }
     return lines;
   };
   return {
     name,
+    believed: false,
     accepts: hasRepository,
     async read(id, signal) {
       const store = await open();

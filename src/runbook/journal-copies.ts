@@ -3,7 +3,7 @@ import { within } from "./journal-follower.ts";
 import { endsOperation, isOperation, parseLines } from "./journal-lines.ts";
 import type { FoundJournal, FoundJournals, JournalMirror, SilentCopy } from "./journal.ts";
 
-/** What the copies of journals add up to: of each operation the longest, of which every other one is a beginning. */
+/** What the copies of journals add up to: of each operation the longest that is believed, of which every other one is a beginning. */
 
 /** For everything that one place is asked. */
 const askMs = 20_000;
@@ -40,25 +40,33 @@ export async function gatherCopies(
     }
   };
   const open = new Set(wanted === undefined ? [] : [wanted]);
+  const known = new Set(own.keys());
+  const heard = new Map<string, string>();
   if (wanted === undefined) {
     for (const [id, { lines }] of own) if (!endsOperation(lines.at(-1) ?? "")) open.add(id);
     const listed = await Promise.all(
       mirrors.map(async (mirror) => await ask(mirror, async (stop) => await mirror.list(stop))),
     );
-    const entries = listed.flatMap((some) => some ?? []).filter(({ id }) => isOperation(id));
-    const byId = [...new Set(entries.map(({ id }) => id))].sort();
-    const newest = new Set(byId.slice(-mostOperations));
-    for (const { id, last } of entries) if (newest.has(id) && !endsOperation(last)) open.add(id);
+    for (const [index, mirror] of mirrors.entries()) {
+      const entries = (listed[index] ?? []).filter(({ id }) => isOperation(id));
+      if (mirror.believed) for (const { id } of entries) known.add(id);
+      for (const { id } of entries.filter(({ last }) => !endsOperation(last)).slice(-mostOperations)) {
+        if (mirror.believed) open.add(id);
+        else heard.set(id, mirror.name);
+      }
+    }
   }
   const found: FoundJournal[] = [];
   const refused: { id: string; fault: Fault }[] = [];
   for (const id of [...open].sort()) {
     const copies = await Promise.all(
-      mirrors.map(async (mirror): Promise<Copy> => ({
-        place: mirror.name,
-        here: false,
-        lines: (await ask(mirror, async (stop) => await mirror.read(id, stop))) ?? [],
-      })),
+      mirrors
+        .filter(({ believed }) => believed)
+        .map(async (mirror): Promise<Copy> => ({
+          place: mirror.name,
+          here: false,
+          lines: (await ask(mirror, async (stop) => await mirror.read(id, stop))) ?? [],
+        })),
     );
     const mine = own.get(id);
     const there = [...(mine === undefined ? [] : [mine]), ...copies].filter(({ lines }) => lines.length > 0);
@@ -70,7 +78,14 @@ export async function gatherCopies(
       refused.push({ id, fault: error });
     }
   }
-  return { found, refused, silent: [...silent.values()] };
+  if (wanted !== undefined && found.length === 0) {
+    for (const mirror of mirrors.filter(({ believed }) => !believed)) {
+      const lines = await ask(mirror, async (stop) => await mirror.read(wanted, stop));
+      if (lines !== undefined && lines.length > 0) heard.set(wanted, mirror.name);
+    }
+  }
+  const hearsay = [...heard].filter(([id]) => !known.has(id)).map(([id, mirror]) => ({ id, mirror }));
+  return { found, refused, silent: [...silent.values()], hearsay };
 }
 
 async function joined(

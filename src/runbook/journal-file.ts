@@ -221,15 +221,18 @@ class FileJournal implements Journal {
     await this.mirrored(await written);
   }
 
-  /** Resolves when every copy that is not behind has the first lines; rejects with `journal-taken`, and nothing is written any more then. */
+  /** Resolves when every copy that others go on by and that is not behind has the first lines; rejects with `journal-taken`, and nothing is written any more then. */
   async mirrored(count = this.#lines.length): Promise<void> {
+    const believed = this.#followers.filter(({ mirror }) => mirror.believed);
+    // Nothing waits for a record that is there to be read: what it lacks at the end is brought there by the last word.
+    for (const follower of this.#followers) if (!follower.mirror.believed) void follower.reach(count);
     try {
-      await Promise.all(this.#followers.map(async (follower) => await follower.reach(count)));
+      await Promise.all(believed.map(async (follower) => await follower.reach(count)));
     } catch (error) {
       this.#broken = error as Fault;
       throw error;
     }
-    if (this.#alone || this.#followers.length === 0 || this.#followers.some(({ behind }) => !behind)) return;
+    if (this.#alone || believed.length === 0 || believed.some(({ behind }) => !behind)) return;
     this.#alone = true;
     const message =
       "no copy of the journal is whole any more: without this machine nobody can go on with the operation";

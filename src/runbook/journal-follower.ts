@@ -22,6 +22,8 @@ export class JournalFollower {
   /** A try has not come to its end, though nobody waits for it any more. */
   #hangs = false;
   #taken: Fault | undefined;
+  /** Somebody else has written there, which says nothing of the operation: it is left alone. */
+  #forsaken = false;
   #attempt: Promise<void> | undefined;
 
   constructor(mirror: JournalMirror, id: string, lines: readonly string[], emit: Emit) {
@@ -40,7 +42,7 @@ export class JournalFollower {
     // Ends: each turn brings it lines, or finds that it does not take them.
     for (;;) {
       if (this.#taken !== undefined) throw this.#taken;
-      if ((this.#held ?? -1) >= count) return;
+      if (this.#forsaken || (this.#held ?? -1) >= count) return;
       const wasBehind = this.#behind;
       this.#attempt ??= this.#try().finally(() => (this.#attempt = undefined));
       if (wasBehind) return;
@@ -52,7 +54,7 @@ export class JournalFollower {
   /** One more try for what it lacks; never rejects. */
   async close(): Promise<void> {
     await this.#attempt;
-    if (this.#taken === undefined && (this.#held ?? -1) < this.#lines.length) await this.#try();
+    if (this.#taken === undefined && !this.#forsaken && (this.#held ?? -1) < this.#lines.length) await this.#try();
   }
 
   async #try(): Promise<void> {
@@ -70,7 +72,10 @@ export class JournalFollower {
       this.#behind = false;
     } catch (error) {
       this.#behind = true;
-      if (isFault(error, "journal-taken")) this.#taken = error;
+      if (isFault(error, "journal-taken")) {
+        if (this.mirror.believed) this.#taken = error;
+        else this.#forsaken = true;
+      }
       const message = error instanceof Error ? error.message : String(error);
       const lines = this.#lines.length - (this.#held ?? 0);
       // What it has is looked at anew: somebody may have removed it.

@@ -8,6 +8,9 @@ import { planSchema, type RunbookPlan } from "./runbook.ts";
 /** No operation fills as much; more is no journal. */
 export const maximumJournalBytes = 8 * 1024 * 1024;
 
+/** Objects in objects. */
+const deepest = 32;
+
 /** A ULID. */
 const operationPattern = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 
@@ -121,11 +124,23 @@ function sayWhere({ issues: [issue] }: z.ZodError): string {
 function parseLine(place: string, number: number, line: string): object {
   try {
     const value: unknown = JSON.parse(line);
+    if (isDeep(value)) throw invalid(place, `line ${number} is nested deeper than any line of a journal`);
     if (typeof value === "object" && value !== null) return value;
   } catch (error) {
+    if (error instanceof Fault) throw error;
     throw invalid(place, `line ${number} is no JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   throw invalid(place, `line ${number} is no object`);
+}
+
+/** Deeper than what this program writes; what walks a value by calling itself would not come back from some. */
+function isDeep(value: unknown): boolean {
+  let level = [value];
+  for (let depth = 0; depth < deepest; depth += 1) {
+    level = level.flatMap((one): unknown[] => (typeof one === "object" && one !== null ? Object.values(one) : []));
+    if (level.length === 0) return false;
+  }
+  return true;
 }
 
 function invalid(place: string, why: string): Fault {

@@ -71,6 +71,8 @@ export interface FoundJournals {
   readonly refused: readonly { readonly id: string; readonly fault: Fault }[];
   /** Places that may hold copies, and did not answer. */
   readonly silent: readonly SilentCopy[];
+  /** Operations of which a place alone tells that is not believed. */
+  readonly hearsay: readonly HearsayJournal[];
 }
 
 /** The longest that there is of a journal, of which every other copy is a beginning. */
@@ -79,6 +81,13 @@ export interface FoundJournal {
   readonly lines: readonly string[];
   /** This machine lacks a part of it, or all. */
   readonly elsewhere: boolean;
+}
+
+/** What somebody says of whom nobody knows what he may write: a sign to look at, and nothing to act on. */
+export interface HearsayJournal {
+  readonly id: string;
+  /** Name of the mirror. */
+  readonly mirror: string;
 }
 
 export interface SilentCopy {
@@ -94,6 +103,11 @@ export interface SilentCopy {
 export interface JournalMirror {
   /** For messages: `host cp1`, `store`. */
   readonly name: string;
+  /**
+   * Whether a journal from there may be executed: only who is root on the cluster's hosts anyway can write there. What others can write is a record for people, and
+   * never stops, or begins, anything.
+   */
+  readonly believed: boolean;
   /** Whether the journal of such a plan belongs there at all. */
   accepts(plan: RunbookPlan): boolean;
   /** The operations that it holds, with the last line of each. */

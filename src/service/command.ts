@@ -132,6 +132,7 @@ export function openCommandService(host: Host, options: CommandServiceOptions): 
         heldBy: held?.operation,
         boots: held === undefined ? await boots(signal) : "no",
         detail: `its probe says that it ${running ? "runs" : "does not run"}`,
+        holdBegun: undefined,
         needsReload: false,
         restarts: undefined,
       };

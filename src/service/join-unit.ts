@@ -68,7 +68,7 @@ export function joinByUnit(host: Host, options: JoinUnitOptions): Joining {
       const text = `# Written by etcd-lifeboat: operation ${operation} lets this member join by it, and removes it then.\n[Service]\nExecStart=\nExecStart=${await joiningLine(initialCluster, signal)}\n`;
       const directory = await directoryOf(signal);
       await host.makeDirectory(directory, { mode: 0o755 }, signal);
-      await host.writeFile(`${directory}/${file}`, new TextEncoder().encode(text), { mode: 0o644 }, signal);
+      await host.writeFile(`${directory}/${file}`, new TextEncoder().encode(text), { mode: 0o600 }, signal);
       await reload(signal);
     },
     start: async (_initialCluster, signal) => await start(signal),
@@ -128,6 +128,10 @@ function bare(word: string): string {
 
 /** As systemd reads it back: neither a specifier nor a variable. */
 function item(text: string): string {
+  if (/\p{Cc}/u.test(text))
+    throw new Fault("service-unjoinable", `this cannot be written into a unit: ${JSON.stringify(text.slice(0, 500))}`, {
+      hint: "a name or a peer URL of a member has signs that neither should have: see etcdctl member list",
+    });
   const escaped = text.replaceAll("%", "%%").replaceAll("$", "$$$$");
   return /^[\w.,:/=[\]@%$-]+$/.test(escaped) ? escaped : `"${escaped.replaceAll(/[\\"]/g, "\\$&")}"`;
 }

@@ -63,8 +63,19 @@ export function joinByEnvironmentFile(host: Host, options: EnvironmentFileOption
   };
 }
 
+/** Whatever else stands in a name or an address would end the quotes, or be read as a command by a script that takes the file in. */
+const plain = /^[\w.,:/=@%[\]-]*$/;
+
 /** The file with the two variables set: in their places where they stand, at its end where they do not. */
 function withVariables(text: string, initialCluster: string): string {
+  if (!plain.test(initialCluster))
+    throw new Fault(
+      "service-unjoinable",
+      `the members cannot be written into a file of variables: ${JSON.stringify(initialCluster.slice(0, 500))}`,
+      {
+        hint: "a name or a peer URL of a member has signs that neither should have: see etcdctl member list",
+      },
+    );
   const lines = text.replace(/\n$/, "").split("\n");
   for (const [variable, value] of Object.entries(joinVariables(initialCluster))) {
     const assigns = new RegExp(`^(\\s*(?:export\\s+)?)${variable}=`);

@@ -91,6 +91,8 @@ export interface ServiceState {
   readonly boots: "yes" | "no" | "unknown";
   /** For people, such as `active (running), pid 812`. */
   readonly detail: string;
+  /** The operation whose hold was begun: written, and not in force yet. */
+  readonly holdBegun: string | undefined;
   /** The unit file was changed without a daemon-reload: what runs is not what would be started. */
   readonly needsReload: boolean;
   /** Starts since it was last started by hand, where that is counted: growing is a crash loop. */

@@ -136,6 +136,7 @@ export function openStaticPod(host: Host, { name, role, pod, manifests }: Static
         heldBy: operation,
         boots: watched ? "yes" : "no",
         detail,
+        holdBegun: undefined,
         needsReload: false,
         restarts: undefined,
       };

@@ -83,7 +83,7 @@ export function openSystemdService(host: Host, options: SystemdServiceOptions): 
   const check = async (signal: AbortSignal): Promise<void> => {
     const stdout = await show(["ExecStart", "EnvironmentFiles"], signal);
     // A flag beside its variable ends etcd from 3.4 on, and wins before.
-    const why = /--?initial-cluster/.test(stdout)
+    const why = /--?initial-cluster(?:-state)?(?![\w-])/.test(stdout)
       ? `${unit} on ${host.name} gives etcd --initial-cluster as a flag, which wins over its environment`
       : !stdout.includes(environment?.path ?? "")
         ? `${unit} on ${host.name} does not read ${environment?.path ?? ""}`
@@ -173,8 +173,8 @@ function stateOf({ of, written, loaded }: Shown, pids: readonly number[]): Servi
     heldBy,
     boots: heldBy === undefined ? bootsOf(of("UnitFileState")) : "no",
     detail,
-    // What is written and not read is a hold that somebody began.
-    needsReload: of("NeedDaemonReload") === "yes" || (written !== undefined && !loaded),
+    holdBegun: loaded ? undefined : written,
+    needsReload: of("NeedDaemonReload") === "yes",
     restarts: /^\d+$/.test(of("NRestarts")) ? Number(of("NRestarts")) : undefined,
   };
 }

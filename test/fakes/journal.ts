@@ -59,7 +59,7 @@ export function fakeJournals(
         wanted === undefined ? isUnfinished(record) : record.plan.id === wanted,
       );
       const found = those.map((record) => ({ record, lines: [], elsewhere: false }));
-      return await Promise.resolve({ found, refused: [], silent: [] });
+      return await Promise.resolve({ found, refused: [], silent: [], hearsay: [] });
     },
     adopt: async () => await Promise.reject(new Error("there are no copies of journals in memory")),
     removeCopies: async () => await Promise.resolve([]),

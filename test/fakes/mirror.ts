@@ -8,10 +8,11 @@ export interface MemoryMirror extends JournalMirror {
   trouble: (method: "list" | "read" | "append" | "remove") => void | Promise<void>;
 }
 
-export function memoryMirror(name: string): MemoryMirror {
+export function memoryMirror(name: string, believed = true): MemoryMirror {
   const kept = new Map<string, string[]>();
   const mirror: MemoryMirror = {
     name,
+    believed,
     kept,
     trouble: () => undefined,
     accepts: () => true,

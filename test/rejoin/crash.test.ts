@@ -128,6 +128,7 @@ async function openModel({ walDirectory, runs, version, forgets, away }: ModelOp
       heldBy,
       boots: heldBy === undefined ? "yes" : "no",
       detail: running ? "runs" : "does not run",
+      holdBegun: undefined,
       needsReload: false,
       restarts: undefined,
     }),

@@ -90,3 +90,22 @@ test("a log directory that was added or left out since is refused", () => {
     "the log of h2 is in /opt/wal, and not in /var/lib/etcd/member/wal",
   );
 });
+
+test("no step escapes the comparison: neither by the name of a service nor by a host that was left", () => {
+  const plan = planRestore(restoreFacts(), request(), judgeRestore(restoreFacts(), request(), describe));
+  const moved = (args: Readonly<Record<string, string>>): JournalRecord["plan"] => ({
+    ...plan,
+    steps: plan.steps.map((step) => (step.id === "swap.h1" ? { ...step, args: { ...step.args, ...args } } : step)),
+  });
+  const at = { cluster: "prod", hosts: configured() };
+  const record = { entries: [], executing: undefined, place: "/journal" };
+  const elsewhere = { data: "/var/lib/postgresql" };
+  expect(() => refuseOtherPlaces({ ...record, plan: moved({ ...elsewhere, service: "kube-apiserver" }) }, at)).toThrow(
+    /has a step swap that speaks of something else/,
+  );
+  const left: JournalRecord["entries"] = [{ kind: "left", timeMs: 1, host: "h1", step: "swap.h1", message: "gone" }];
+  expect(() => refuseOtherPlaces({ ...record, plan: moved(elsewhere), entries: left }, at)).toThrow(/not in/);
+  // One that is gone for good, from the configuration too, keeps nobody from going on.
+  const two = { ...at, hosts: at.hosts.filter(({ host }) => host.name !== "h1") };
+  expect(() => refuseOtherPlaces({ ...record, plan, entries: left }, two)).not.toThrow();
+});

@@ -1,11 +1,17 @@
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type { LifeboatEvent } from "../../src/events.ts";
 import { Fault } from "../../src/faults.ts";
 import { openLocalHost } from "../../src/host/local.ts";
 import { hostMirror, storeMirror } from "../../src/restore/mirrors.ts";
+import { operationPieceName } from "../../src/repository/names.ts";
 import { openDirectoryStore } from "../../src/store/directory.ts";
+import type { Store } from "../../src/store/store.ts";
+import { openJournalFiles } from "../../src/runbook/journal-file.ts";
+import { parseLines } from "../../src/runbook/journal-lines.ts";
+import type { RunbookPlan } from "../../src/runbook/runbook.ts";
 import type { JournalMirror } from "../../src/runbook/journal.ts";
 import { mirrorContract, type MirrorSubject } from "../contracts/mirror.ts";
 import { fakeHost } from "../fakes/host.ts";
@@ -103,6 +109,52 @@ test("a name that a store gives out only once is no sign of somebody else", asyn
   const struck = store.trouble({ method: "create", fail: used });
   await expect(mirror.append(id, 0, ["plan"], signal)).rejects.toBe(used);
   expect(struck()).toBe(1);
+});
+
+describe("what somebody puts into the store", () => {
+  const plan: RunbookPlan = { ...modelPlan([]), id, facts: { repository: "01JQ0000000000000000000009" } };
+  const start = { kind: "start", step: "a", timeMs: 1 } as const;
+  const put = async (store: Store, line: number, text: string): Promise<void> =>
+    await store.create(operationPieceName(id, line), Buffer.from(text), signal);
+
+  test("is told, and nobody goes on by it or is kept from beginning, whatever it says", async () => {
+    const store = memoryStore();
+    await put(store, 0, `${JSON.stringify(plan)}\n${JSON.stringify(start)}\n`);
+    const mirrors = [hostMirror(fakeHost("cp1"), "/state"), storeMirror(async () => await Promise.resolve(store))];
+    const journals = openJournalFiles({ directory: await scratch(), mirrors, by: "me", emit: () => undefined });
+    const hearsay = [{ id, mirror: "store" }];
+    expect(await journals.find(undefined, signal)).toEqual({ found: [], refused: [], silent: [], hearsay });
+    expect(await journals.find(id, signal)).toEqual({ found: [], refused: [], silent: [], hearsay });
+    // Where a host has it too, that is what counts.
+    await mirrors[0]?.append(id, 0, [JSON.stringify(plan)], signal);
+    const { found, hearsay: none } = await journals.find(undefined, signal);
+    expect(found).toMatchObject([{ lines: [JSON.stringify(plan)], record: { place: "a copy on host cp1" } }]);
+    expect(none).toEqual([]);
+  });
+
+  test("stops no operation that writes its journal there, nor its resume", async () => {
+    const store = memoryStore();
+    const events: LifeboatEvent[] = [];
+    const mirrors = [storeMirror(async () => await Promise.resolve(store))];
+    const emit = (event: LifeboatEvent): void => void events.push(event);
+    const journals = openJournalFiles({ directory: await scratch(), mirrors, by: "me", emit });
+    {
+      await using journal = await journals.create(plan, signal);
+      await put(store, 1, "garbage\n");
+      await journal.append(start);
+      await journal.append({ kind: "done", step: "a", performed: true, timeMs: 2 });
+    }
+    expect(events).toMatchObject([{ name: "journal.behind", mirror: "store" }]);
+    await using again = await journals.open(id, signal);
+    expect(again.entries).toHaveLength(2);
+    await again.append({ kind: "ended", outcome: "done", timeMs: 3 });
+  });
+
+  test("has no depth that ends a process", () => {
+    const deep = `${'{"a":'.repeat(5000)}1${"}".repeat(5000)}`;
+    const line = JSON.stringify(plan).replace(/^\{/, `{"deep":${deep},`);
+    expect(() => parseLines("store", id, [line])).toThrow(/nested deeper than any line of a journal/);
+  });
 });
 
 test("the store is told of operations alone that have their repository in it", () => {

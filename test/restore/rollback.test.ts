@@ -64,6 +64,36 @@ test("a restore that is done is not taken back where another cluster answers by 
   expect(model.tree()).toEqual(before);
 });
 
+test("who cannot ask a restored member does not take that for silence", async () => {
+  using scratch = openScratch();
+  let blind = false;
+  const options: ModelOptions = {
+    members: 1,
+    breakDeps: (deps) => ({
+      ...deps,
+      restored: {
+        ...deps.restored,
+        connect: (address) => ({
+          ...deps.restored.connect(address),
+          ...(blind && {
+            status: () => Promise.reject(new Fault("secret-unreadable", "the password's file cannot be read")),
+          }),
+        }),
+      },
+    }),
+  };
+  const model = await dieAt(options, "start-etcd.h1 after done", scratch.directory);
+  model.talk(true);
+  model.pass();
+  expect(await model.process("rollback")).toMatchObject({ code: "rollback-too-late" });
+  blind = true;
+  const before = model.tree();
+  expect(await model.process("rollback")).toMatchObject({
+    message: expect.stringContaining("cannot be read") as string,
+  });
+  expect(model.tree()).toEqual(before);
+});
+
 test("while another operation holds the lock, a restore that was killed neither goes on nor back, and either works afterwards", async () => {
   for (const mode of ["resume", "rollback"] as const) {
     using scratch = openScratch();

@@ -176,6 +176,29 @@ test("a unit with its flags in it joins by a drop-in, and is what it was once th
   }
 });
 
+test("no name or address of a member becomes a line of a unit, or a command or a variable of a file", async () => {
+  const { host, service } = await unitOf(handWritten, {});
+  const line = "m2=https://10.0.0.2:2380\nExecStart=-/bin/sh -c id";
+  await expect(service.joining?.prepare("01A", line, signal)).rejects.toMatchObject({ code: "service-unjoinable" });
+  const path = "/etc/default/etcd";
+  await host.makeDirectory("/etc/default", { mode: 0o755 }, signal);
+  await host.writeFile(path, new TextEncoder().encode("ETCD_NAME=m2\n"), { mode: 0o644 }, signal);
+  const joining = joinByEnvironmentFile(host, {
+    name: "etcd",
+    path,
+    stateDirectory: "/var/lib/ours",
+    check: async () => await Promise.resolve(),
+    start: async () => await Promise.resolve(),
+  });
+  for (const evil of [
+    'm2=https://10.0.0.2:2380"\nETCD_CLIENT_CERT_AUTH=false\n#',
+    "m2=https://10.0.0.2:2380$(id)",
+    "m2=`id`",
+  ])
+    await expect(joining.prepare("01A", evil, signal)).rejects.toMatchObject({ code: "service-unjoinable" });
+  expect(await contentOf(host, path)).toBe("ETCD_NAME=m2\n");
+});
+
 test("other drop-ins of the unit are read as systemd reads them, and names and addresses are safe in a unit", async () => {
   const override = "/etc/systemd/system/etcd.service.d/10-override.conf";
   const files = { [override]: "[Service]\nExecStart=\nExecStart=-/opt/etcd --name=m2\n" };

@@ -116,7 +116,8 @@ test("etcd joins by the environment file that its unit reads, and not where a fl
   unit.environmentFiles = `${path} (ignore_errors=no)`;
   unit.execStart = "{ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --initial-cluster-state=new ; }";
   await expect(joining?.prepare("01A", "m2=http://m2:2380", signal)).rejects.toMatchObject(why);
-  unit.execStart = "{ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --quota-backend-bytes=1 ; }";
+  // Other clusters' tokens are no members.
+  unit.execStart = "{ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --initial-cluster-token=prod ; }";
   await service.hold("01A", signal);
   await service.stop(signal);
   await joining?.prepare("01A", "m2=http://m2:2380", signal);
