@@ -9,6 +9,7 @@ import { openLocalTools } from "../../src/stock/local.ts";
 import type { StockLook, StockMember } from "../../src/stock/stock.ts";
 import { fixtureBytes, golden } from "../bolt/fixtures/golden.ts";
 import { discardDirectory, makeDirectory } from "./directories.ts";
+import { runProgram } from "./processes.ts";
 import { etcdProgram, minors } from "./servers.ts";
 
 /** etcd's own programs, run under the guard. */
@@ -202,10 +203,11 @@ test("nothing of our environment reaches the programs: etcd would read flags fro
   await mkdir(join(place.path, "3.6"));
   const fake =
     "#!/bin/sh\necho 'etcd Version: 3.6.1'\necho 'etcdutl version: 3.6.1'\necho seen: $ETCD_DATA_DIR\nexit 3\n";
-  for (const name of ["etcd", "etcdutl"]) {
-    await writeFile(join(place.path, "3.6", name), fake);
-    await chmod(join(place.path, "3.6", name), 0o755);
-  }
+  const written = join(place.path, "fake");
+  await writeFile(written, fake);
+  // By another process: what this one had open while it forked could be busy when it shall run.
+  for (const name of ["etcd", "etcdutl"])
+    await runProgram("install", ["-m", "755", written, join(place.path, "3.6", name)]);
   process.env["ETCD_DATA_DIR"] = "/canary-of-the-environment";
   try {
     const programs = await openLocalTools({ directory: place.path, path: "" }).find("3.6", calm);
